@@ -1,0 +1,161 @@
+"""The charts. One template that reads on light and on dark: no background of its own, text and grid in greys."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io as pio
+
+GREY, GRID = "#7d8792", "rgba(125,135,146,0.18)"
+COLOURS = {
+    "initial": "#8b95a1",
+    "draft": "#c08a3e",
+    "improved": "#2f9e8f",
+    "policy": "#4f7df3",
+    "kept": "#4f7df3",
+    "dropped": "rgba(139,149,161,0.45)",
+    "generator": "#8b95a1",
+    "improver": "#2f9e8f",
+}
+SYMBOLS = {"initial": "circle-open", "draft": "diamond", "improved": "square", "policy": "circle"}
+SERIES = ["#4f7df3", "#c08a3e", "#2f9e8f", "#b45c9c", "#8b95a1", "#d0604c"]
+DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"]  # told apart without colours too
+FONT = "'IBM Plex Sans', ui-sans-serif, system-ui, sans-serif"
+
+
+def _axis(**more: Any) -> dict[str, Any]:
+    plain = {"gridcolor": GRID, "zeroline": False, "linecolor": GRID, "ticks": "", "automargin": True}
+    return plain | {"title": {"font": {"size": 12}, "standoff": 8}} | more
+
+
+pio.templates["synpo"] = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 12, "color": GREY},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": SERIES,
+        "margin": {"l": 52, "r": 12, "t": 64, "b": 44},
+        "title": {"x": 0, "xref": "container", "xanchor": "left", "y": 0.98, "yanchor": "top", "font": {"size": 14}},
+        "legend": {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
+        "xaxis": _axis(),
+        "yaxis": _axis(),
+        "hoverlabel": {"font": {"family": FONT, "size": 12}},
+        "bargap": 0.25,
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": SERIES[0]},
+    }
+)
+
+
+def _figure(title: str, x: str, y: str, *, height: int, keep: str) -> go.Figure:
+    """`keep`: as long as it stays the same, zoom and hidden series survive a refresh."""
+    figure = go.Figure(layout={"template": "synpo", "title": {"text": title}, "height": height, "uirevision": keep})
+    figure.update_xaxes(title_text=x)
+    figure.update_yaxes(title_text=y)
+    return figure
+
+
+def win_rate(rows: Sequence[Mapping[str, Any]], run_id: str) -> go.Figure:
+    """Win rate against M_0 with its 95 % interval. `rows`: iteration, win_rate, low, high, n, ties."""
+    figure = _figure("Win rate against M₀", "iteration", "win rate", height=330, keep=run_id)
+    x = [row["iteration"] for row in rows]
+    told = [f"{row['n']:,} prompts, {row['ties']:,} ties" for row in rows]
+    band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    figure.add_scatter(x=x, y=[row["high"] for row in rows], **band)
+    shade = {"fill": "tonexty", "fillcolor": "rgba(79,125,243,0.16)", "name": "95 % interval", "showlegend": True}
+    figure.add_scatter(x=x, y=[row["low"] for row in rows], **(band | shade))
+    figure.add_scatter(
+        x=x, y=[row["win_rate"] for row in rows], name="win rate", mode="lines+markers", customdata=told,
+        line={"color": COLOURS["policy"], "width": 2.5}, marker={"size": 8},
+        hovertemplate="iteration %{x}: %{y:.1%}<br>%{customdata}<extra></extra>",
+    )  # fmt: skip
+    figure.add_hline(y=0.5, line={"dash": "dash", "width": 1.5, "color": GREY})
+    figure.add_annotation(
+        text="as good as M₀", x=1, xref="paper", xanchor="right", y=0.5, yanchor="top", showarrow=False
+    )
+    figure.update_yaxes(tickformat=".0%")
+    figure.update_xaxes(dtick=1)
+    return figure if rows else _waiting(figure, "comes with the first evaluation on held-out prompts")
+
+
+def mean_scores(rows: Sequence[Any], run_id: str) -> go.Figure:
+    """Mean total scores per iteration. `rows`: IterationOverview."""
+    figure = _figure("Mean scores", "iteration", "mean score", height=330, keep=run_id)
+    for role in ("initial", "draft", "improved", "policy"):
+        points = [(row.iteration, mean) for row in rows if (mean := getattr(row, f"mean_{role}")) is not None]
+        if points:
+            figure.add_scatter(
+                x=[x for x, _ in points], y=[y for _, y in points], name=role, mode="lines+markers",
+                line={"color": COLOURS[role]}, marker={"symbol": SYMBOLS[role], "size": 8},
+                hovertemplate=f"{role}, iteration %{{x}}: %{{y:.3f}}<extra></extra>",
+            )  # fmt: skip
+    figure.update_xaxes(dtick=1)
+    return figure if figure.data else _waiting(figure, "come with the first scored answers")
+
+
+def _waiting(figure: go.Figure, until: str) -> go.Figure:
+    """An empty chart that says when it fills."""
+    figure.layout.shapes, figure.layout.annotations = (), ()
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(text=until, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 14})
+    return figure
+
+
+def gap_histogram(edges: Sequence[float], counts: Sequence[int], cut: float, stored: float, keep: str) -> go.Figure:
+    """Gaps in equal bins, with the cut chosen and the one the run had."""
+    figure = _figure("Gaps of all pairs", "gap = score(chosen) − score(rejected)", "pairs", height=340, keep=keep)
+    bins = list(itertools.pairwise(edges))
+    figure.add_bar(
+        x=[left for left, _ in bins], y=list(counts), width=[right - left for left, right in bins], offset=0,
+        marker={"color": [COLOURS["kept" if left >= cut else "dropped"] for left, _ in bins]},
+        customdata=[f"{left:.3f} to {right:.3f}" for left, right in bins],
+        hovertemplate="gap %{customdata}: %{y:,} pairs<extra></extra>", showlegend=False,
+    )  # fmt: skip
+    if stored != cut:
+        figure.add_vline(x=stored, line={"dash": "dot", "width": 1.5, "color": GREY})
+        figure.add_annotation(
+            text=f"the run's {stored:.3f}",
+            x=stored,
+            y=0.9,
+            yref="paper",
+            xanchor="left",
+            yanchor="top",
+            showarrow=False,
+        )
+    figure.add_vline(x=cut, line={"width": 2, "color": COLOURS["draft"]})
+    figure.add_annotation(
+        text=f"cut {cut:.3f}", x=cut, y=1, yref="paper", xanchor="left", yanchor="top", showarrow=False
+    )
+    figure.update_layout(bargap=0.02)
+    return figure
+
+
+def kept_and_dropped(rows: Sequence[Any], keep: str) -> go.Figure:
+    """Stacked bars per iteration: kept, then what each rule drops. `rows`: ThresholdCount."""
+    figure = _figure("Kept and dropped", "iteration", "pairs", height=340, keep=keep)
+    x = [row.iteration for row in rows]
+    figure.add_bar(x=x, y=[row.kept for row in rows], name="kept", marker={"color": COLOURS["kept"]})
+    patterns = {"gap": "", "chosen score": "/", "length": "x", "repetition": "."}
+    for reason, shape in patterns.items():
+        if any(row.dropped.get(reason) for row in rows):
+            figure.add_bar(
+                x=x, y=[row.dropped.get(reason, 0) for row in rows], name=f"dropped: {reason}",
+                marker={"color": COLOURS["dropped"], "pattern": {"shape": shape, "fgcolor": GREY}},
+            )  # fmt: skip
+    figure.update_layout(barmode="stack")
+    figure.update_traces(hovertemplate="iteration %{x}: %{y:,} pairs<extra>%{fullData.name}</extra>")
+    figure.update_xaxes(dtick=1)
+    return figure
+
+
+def training(curves: Mapping[str, Sequence[tuple[int, float]]], title: str, unit: str, keep: str) -> go.Figure:
+    """One quantity of each training over its steps. `curves`: (step, value) points by name."""
+    figure = _figure(title, "optimiser step", unit, height=270, keep=keep)
+    for place, (name, points) in enumerate(curves.items()):
+        figure.add_scatter(
+            x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="lines", showlegend=len(curves) > 1,
+            line={"color": SERIES[place % len(SERIES)], "dash": DASHES[place % len(DASHES)], "width": 2},
+            hovertemplate="step %{x}: %{y:.4g}<extra>%{fullData.name}</extra>",
+        )  # fmt: skip
+    return figure

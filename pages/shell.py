@@ -1,0 +1,287 @@
+"""What all pages share: the lab they look into, the heading with its run picker, and how an event is wired."""
+
+import functools
+import math
+import shutil
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+from markupsafe import Markup, escape
+
+from pages.components import empty, link, pill, state_pill
+from storage.database import Database
+from storage.queries import IterationOverview, run_overview
+from storage.sandbox import Console
+from storage.state import NEEDS_WORKER
+from synpo_lab.config import RunConfig, load
+from synpo_lab.errors import LabError
+from synpo_lab.home import open_home, open_store, storage_errors
+from synpo_lab.jobs import RunStatus, Watch, launch
+from synpo_lab.jobs.provenance import stored_config
+from synpo_lab.jobs.wording import pace, stage_name
+
+Result = TypeVar("Result")
+
+FIRST_RUN = "pocket"
+KEPT_ANSWERS = 64
+POLL_SECONDS = 1.0
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}  # plumbing: no public API, no flicker
+PAGES = {
+    "": "Overview",
+    "prompts": "Prompts",
+    "pairs": "Pairs",
+    "thresholds": "Thresholds",
+    "iterations": "Iterations",
+    "sql": "SQL",
+}
+
+
+class Lab:
+    """One lab home as the pages see it, and the app they are put into."""
+
+    def __init__(self, home: Path | None = None, *, read_only: bool = False) -> None:
+        self.home = open_home(home, writable=not read_only)
+        self.read_only = read_only
+        self.store = open_store(self.home, read_only=read_only)
+        self.database = Database(self.store)
+        self.app = gr.Blocks(title="SynPO Lab", analytics_enabled=False, fill_width=True)
+        self.console = Console(self.store)
+        self.downloads = Path(tempfile.mkdtemp(prefix="synpo-lab-"))  # files asked for; gone when this lab is
+        weakref.finalize(self, shutil.rmtree, self.downloads, True)
+        self._watch = Watch(self.home)
+        self._one_at_a_time = threading.Lock()  # a Watch reads on from where it was
+        self._latest: OrderedDict[object, tuple[object, Any]] = OrderedDict()
+
+    def runs(self) -> list[RunStatus]:
+        """Every run's status, the latest made first."""
+        with self._one_at_a_time:
+            return self._watch.runs()
+
+    def run(self, run_id: str | None) -> RunStatus | None:
+        """One run's status; None without an id, or when there is no such run (any more)."""
+        if not run_id or run_id not in self.store.runs():
+            return None
+        with self._one_at_a_time:
+            return self._watch.run(run_id)
+
+    def latest(self, name: object, moment: object, ask: Callable[[], Result]) -> Result:
+        """What `ask()` gives, asked once for all visitors until `moment` changes. `name` says what is asked."""
+        known = self._latest.get(name)
+        if known is None or known[0] != moment:
+            known = (moment, ask())
+            self._latest[name] = known
+            while len(self._latest) > KEPT_ANSWERS:
+                self._latest.popitem(last=False)
+        answer: Result = known[1]
+        return answer
+
+    def overview(self, status: RunStatus) -> list[IterationOverview]:
+        """The run in numbers, asked for again when it has entered another stage."""
+        name = ("overview", status.run_id)
+        return self.latest(name, moment_of(status), lambda: run_overview(self.database, status.run_id))
+
+    def config(self, run_id: str) -> RunConfig:
+        with storage_errors():
+            return stored_config(self.store.run(run_id))
+
+    def is_toy(self, run_id: str | None) -> bool:
+        """Whether the run aligns the pocket world's model."""
+        return run_id is not None and self.latest(("toy", run_id), None, lambda: self._aligns_pocket(run_id))
+
+    def _aligns_pocket(self, run_id: str) -> bool:
+        try:
+            return self.config(run_id).policy == "pocket"
+        except LabError:
+            return False
+
+    def close(self) -> None:
+        """Let go of the files and processes it holds."""
+        self.console.close()
+        self.database.close()
+
+    def start_first_run(self) -> str | None:
+        """Start the built-in run when the home has none at all. Returns its id, None when there was one."""
+        if self.read_only or self.store.runs():
+            return None
+        return launch(self.home, load(FIRST_RUN), name=FIRST_RUN)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the address asks for."""
+
+    run_id: str | None
+    query: dict[str, str]
+
+    def whole(self, name: str) -> int | None:
+        """A whole number of the address; None when it is not there, or is none."""
+        text = self.query.get(name, "")
+        return int(text) if text.isdecimal() and len(text) < 10 else None
+
+    def number(self, name: str) -> float | None:
+        """A finite number of the address; None when it is not there, or is none."""
+        try:
+            value = float(self.query.get(name, ""))
+        except ValueError:
+            return None
+        return value if math.isfinite(value) else None
+
+
+def selection(lab: Lab, request: gr.Request) -> Selection:
+    """The run named in the address if there is such a run, else the newest."""
+    query = dict(request.query_params) if request else {}
+    ids = [status.run_id for status in lab.runs()]
+    asked = query.get("run")
+    return Selection(asked if asked in ids else next(iter(ids), None), query)
+
+
+_THEME_SWITCH = Markup(
+    '<button type="button" class="lab-theme" data-theme-switch title="light or dark" aria-label="light or dark">'
+    "◐</button>"
+)
+
+
+def heading(title: str, lead: object) -> gr.Dropdown:
+    """A page's title and the run picker."""
+    gr.Navbar(main_page_name=PAGES[""])
+    with gr.Row(elem_classes="lab-head"):
+        gr.HTML(Markup("<h1>{}</h1><p>{}</p>{}").format(title, lead, _THEME_SWITCH), elem_classes="lab-title")
+        picker = gr.Dropdown(label="Run", choices=[], interactive=True, elem_id="run-picker", scale=0, min_width=320)
+    # The address is the truth about the selection: what is picked goes there, and from there to other pages.
+    picker.input(None, picker, None, js="(run) => { labAddress({run, iteration: null, pair: null}); }", **QUIET)
+    return picker
+
+
+def picked(lab: Lab, run_id: str | None) -> Any:
+    """The run picker's update: every run, and the one that is selected."""
+    choices = [(run_label(status), status.run_id) for status in lab.runs()]
+    return gr.Dropdown(choices=choices, value=run_id)
+
+
+def run_label(status: RunStatus) -> str:
+    return f"{status.run_id} · {status.recipe}" if status.recipe else status.run_id
+
+
+def run_line(status: RunStatus | None, toy: bool) -> Markup:
+    """One line about the run under a page's title."""
+    if status is None:
+        return Markup("")
+    stage = stage_name(status.stage, status.iteration, status.iterations) if status.state in NEEDS_WORKER else ""
+    told = " · ".join(filter(None, [status.title, stage, pace(status) if stage else ""]))
+    badge = pill("toy model", "toy", "the pocket world's: tiny, and honest about it") if toy else ""
+    return Markup('<p class="lab-line">{} {} {}</p>').format(state_pill(status.state, status.message), told, badge)
+
+
+def line_of(lab: Lab, run_id: str | None) -> Markup:
+    return run_line(lab.run(run_id), lab.is_toy(run_id))
+
+
+def no_runs(lab: Lab) -> Markup:
+    """What a page says in a home without runs."""
+    if lab.read_only:
+        return empty("No run here", "This lab is open read-only. A run is started with “synpo-lab run pocket”.")
+    start, design = link("", "overview"), link("iterations", "Iterations", new=1)
+    return empty(
+        "No run yet",
+        Markup(
+            "Start a pocket run on the {}: it takes minutes on a laptop, and you can watch. "
+            "Or design your own under {}."
+        ).format(start, design),
+    )
+
+
+def nothing_yet(status: RunStatus | None, what: str, when: str) -> Markup:
+    """What a page says of a run that has not come so far: what is missing and when it comes."""
+    if status is not None and status.state in NEEDS_WORKER:
+        stage = stage_name(status.stage, status.iteration, status.iterations) or "getting ready"
+        return empty(
+            f"No {what} yet", Markup("{} The run is at “{}” now; this page fills by itself.").format(when, stage)
+        )
+    return empty(
+        f"No {what} in this run",
+        Markup("{} Resume the run under {}, or pick another one above.").format(when, link("iterations", "Iterations")),
+    )
+
+
+def moment_of(status: RunStatus) -> tuple[object, ...]:
+    """What changes when a stage ends or the run does: when numbers of whole stages may have changed."""
+    return (status.run_id, status.state, status.iteration, status.stage)
+
+
+def is_alive(status: RunStatus | None) -> bool:
+    return status is not None and status.state in NEEDS_WORKER
+
+
+def on_load(lab: Lab, handler: Callable[..., Any], outputs: Sequence[Any]) -> None:
+    """Run `handler(request)` when the page opens."""
+    lab.app.load(handler, None, list(outputs), **QUIET)
+
+
+def follow(
+    lab: Lab,
+    picker: gr.Dropdown,
+    line: gr.HTML,
+    has_rows: Callable[[str | None], bool],
+    pick: Callable[[str | None], list[Any]],
+    outputs: Sequence[Any],
+) -> None:
+    """Keep a page's run line live while the run is, and fill `outputs` by `pick(run_id)` once there are rows."""
+    filled, timer = gr.State(False), gr.Timer(POLL_SECONDS, active=False)
+
+    def begin(run_id: str | None) -> list[Any]:
+        return [has_rows(run_id), gr.Timer(active=is_alive(lab.run(run_id)))]
+
+    def open_page(request: gr.Request) -> list[Any]:
+        return begin(selection(lab, request).run_id)
+
+    @told
+    def tick(run_id: str | None, was_filled: bool) -> list[Any]:
+        rows = pick(run_id) if not was_filled and has_rows(run_id) else [gr.skip()] * len(outputs)
+        return [line_of(lab, run_id), *begin(run_id), *rows]
+
+    on_load(lab, open_page, [filled, timer])
+    picker.input(begin, picker, [filled, timer], **QUIET)
+    timer.tick(tick, [picker, filled], [line, filled, timer, *outputs], **QUIET)
+
+
+def edited(component: Any) -> Any:
+    """The event of a visitor changing a component.
+
+    A Textbox says `input` only of key presses that write (gradio 6.31), not of pasting and deleting: there it is
+    `change`, which also comes when we change it, so its handler must have nothing to do then.
+    """
+    return component.change if isinstance(component, gr.Textbox) else component.input
+
+
+def told(handler: Callable[..., Result]) -> Callable[..., Result]:
+    """Show what a LabError says, and what to do, in the page's corner instead of a traceback."""
+
+    @functools.wraps(handler)
+    def shown(*args: Any, **kwargs: Any) -> Result:
+        try:
+            with storage_errors():
+                return handler(*args, **kwargs)
+        except LabError as error:
+            raise gr.Error(_toast(error), title="This did not work", duration=None, print_exception=False) from error
+
+    return shown
+
+
+def _toast(error: LabError) -> str:
+    hint = Markup("<br><b>hint</b> {}").format(error.hint) if error.hint else ""
+    return str(escape(error.message) + hint)
+
+
+def fresh(panels: Sequence[tuple[object, Callable[[], Any]]], seen: list[int]) -> tuple[list[Any], list[int]]:
+    """Draw only what has changed. A panel is (what it shows, how to draw that); `seen` is what was returned before."""
+    keys = [hash(repr(shows)) for shows, _ in panels]
+    before: Sequence[int | None] = seen or [None] * len(keys)
+    drawn = [gr.skip() if key == old else draw() for (_, draw), key, old in zip(panels, keys, before, strict=True)]
+    return drawn, keys

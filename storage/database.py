@@ -1,0 +1,142 @@
+"""DuckDB over a lab home: one in-memory connection per process, one cursor per caller, every public table as a view.
+
+New parts show at once, since the views read the files by glob; `runs` is a small table brought up to date from the run
+folders whenever a cursor is asked for.
+"""
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from storage import schema, sources
+from storage.errors import StorageFault
+from storage.folders import RunFolders
+from storage.store import Store
+
+Parameters = Mapping[str, Any]
+_SETTINGS = (
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET parquet_metadata_cache = true",  # parts never change
+    "SET python_enable_replacements = false",
+)
+
+
+_MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+
+
+class Database:
+    """Read access to everything a store holds."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._connection = duckdb.connect()
+        for setting in _SETTINGS:
+            self._connection.execute(setting)
+        # Where a large sort spills; by default it would be a folder wherever the program was started.
+        spill = Path(tempfile.gettempdir()) / f"synpo-lab-{os.getpid()}"
+        self._connection.execute("SET temp_directory = $spill", {"spill": str(spill)})
+        self._lock = threading.Lock()
+        self._folders = RunFolders(store)
+        self._made: list[str] = []
+        self._shown: list[sources.RunRow] | None = None
+        self._damaged: set[Path] = set()
+        self.refresh()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A cursor of its own for one caller, with the public tables up to date. Close it."""
+        self.refresh()
+        return self._connection.cursor()
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
+        """All rows of a query, as dicts. StorageFault when the files cannot be read."""
+        try:
+            return self._rows(sql, parameters)
+        except _MISTAKES:
+            raise
+        except duckdb.Error:
+            # A torn part, or a run deleted since the views were made: put that right, then ask once more.
+            self._pass_over_damaged()
+            try:
+                return self._rows(sql, parameters)
+            except duckdb.Error as error:
+                raise _unreadable(error) from error
+
+    def row(self, sql: str, parameters: Parameters | None = None) -> dict[str, Any] | None:
+        """The first row, or None."""
+        return next(iter(self.rows(sql, parameters)), None)
+
+    def batches(self, sql: str, parameters: Parameters | None = None, size: int = 2_000) -> Iterator[pa.RecordBatch]:
+        """The rows of a query in batches of at most `size`, for results of any length."""
+        cursor = self.cursor()
+        try:
+            reader: pa.RecordBatchReader = cursor.sql(sql, params=dict(parameters or {})).to_arrow_reader(size)
+            yield from reader
+        except _MISTAKES:
+            raise
+        except duckdb.Error as error:
+            raise _unreadable(error) from error
+        finally:
+            cursor.close()
+
+    def run_rows(self) -> list[sources.RunRow]:
+        """Every run's row of `parts.runs`, as its folder is now."""
+        return self._folders.rows()
+
+    def refresh(self) -> None:
+        """Bring `runs` up to date, and make views of kinds of files that were not there before."""
+        with self._lock:
+            try:
+                self._make_views()
+            except duckdb.Error:
+                self._pass_over_damaged()
+                try:
+                    self._make_views()
+                except duckdb.Error as error:
+                    raise _unreadable(error) from error
+            self._show_runs()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _make_views(self) -> None:
+        statements = sources.statements(self.store, relative=False, without=self._damaged)
+        if statements != self._made:
+            for statement in statements:
+                self._connection.execute(statement)
+            self._made = statements
+
+    def _pass_over_damaged(self) -> None:
+        self._damaged = {path for path in sources.damaged_parts(self.store) if path.exists()}
+
+    def _show_runs(self) -> None:
+        rows = self.run_rows()
+        if rows == self._shown:
+            return
+        batch = schema.to_batch(rows, sources.RunRow)
+        self._connection.register("fresh_runs", pa.Table.from_batches([batch]))
+        self._connection.execute("BEGIN")
+        self._connection.execute("DELETE FROM parts.runs")
+        self._connection.execute("INSERT INTO parts.runs SELECT * FROM fresh_runs")
+        self._connection.execute("COMMIT")
+        self._connection.unregister("fresh_runs")
+        self._shown = rows
+
+    def _rows(self, sql: str, parameters: Parameters | None) -> list[dict[str, Any]]:
+        cursor = self.cursor()
+        try:
+            cursor.execute(sql, dict(parameters or {}))
+            names = [column[0] for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        finally:
+            cursor.close()
+
+
+def _unreadable(error: Exception) -> StorageFault:
+    return StorageFault(f"the lab home cannot be read: {error}", hint="look for damaged files in the run's folder")

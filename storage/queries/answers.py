@@ -1,0 +1,143 @@
+"""Answers to a prompt with their scores: what the pair, lineage and response views are made of."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.database import Database
+from storage.queries.page import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer with everything known of it."""
+
+    response_id: str
+    iteration: int
+    role: str
+    model: str
+    text: str
+    n_tokens: int
+    finish_reason: str
+    sampling: dict[str, Any]
+    scores: dict[str, float] = field(default_factory=dict)  # by aspect; "scorer: aspect" when several scored it
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDetail:
+    """One answer and what was asked."""
+
+    answer: Answer
+    prompt_id: str
+    prompt: str | None  # None when the run has no prompt and no seed of that id
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """One prompt through all iterations."""
+
+    prompt: Row | None
+    answers: list[Answer]  # by iteration; gold, initial, draft, improved, candidates, then evaluation answers
+    pairs: list[Row]  # by iteration, without texts
+    evals: list[Row]
+
+
+_SCORES = """
+SELECT DISTINCT ON (response_id, scorer, aspect) response_id, scorer, aspect, value
+FROM scores
+WHERE run_id = $run_id AND list_contains($ids, response_id)
+ORDER BY response_id, scorer, aspect
+"""
+_OF_PROMPT = """
+SELECT iteration, response_id, role, model, text, n_tokens, finish_reason, CAST(sampling AS VARCHAR) AS sampling
+FROM responses
+WHERE run_id = $run_id AND prompt_id = $prompt_id
+    AND ($iteration IS NULL OR iteration = $iteration OR role = 'gold' OR list_contains($ids, response_id))
+ORDER BY iteration,
+    array_position(['gold', 'initial', 'draft', 'improved', 'candidate', 'eval'], role), response_id
+"""
+_RESPONSE = """
+SELECT iteration, response_id, role, model, text, n_tokens, finish_reason, CAST(sampling AS VARCHAR) AS sampling,
+    prompt_id
+FROM responses
+WHERE run_id = $run_id AND response_id = $response_id
+LIMIT 1
+"""
+_PROMPT_TEXT = """
+SELECT text FROM prompts WHERE run_id = $run_id AND prompt_id = $prompt_id
+UNION ALL
+SELECT prompt FROM seeds WHERE run_id = $run_id AND seed_id = $prompt_id
+UNION ALL
+SELECT prompt FROM pairs WHERE run_id = $run_id AND prompt_id = $prompt_id
+LIMIT 1
+"""
+_PROMPT = """
+SELECT iteration, prompt_id, text, keywords, noise_keyword, source, status, drop_reason
+FROM prompts
+WHERE run_id = $run_id AND prompt_id = $prompt_id
+UNION ALL
+SELECT iteration, seed_id, prompt, [], NULL, 'seed', split, NULL
+FROM seeds
+WHERE run_id = $run_id AND seed_id = $prompt_id
+LIMIT 1
+"""
+_PAIRS = """
+SELECT iteration, pair_id, chosen_id, rejected_id, chosen_score, rejected_score, gap, kept, drop_reason
+FROM pairs
+WHERE run_id = $run_id AND prompt_id = $prompt_id
+ORDER BY iteration, pair_id
+"""
+_EVALS = """
+SELECT iteration, suite, model_a, model_b, response_a, response_b, score_a, score_b, winner
+FROM evals
+WHERE run_id = $run_id AND prompt_id = $prompt_id
+ORDER BY iteration, suite, model_a, response_a
+"""
+
+
+def answers_to(
+    database: Database, run_id: str, prompt_id: str, iteration: int | None = None, also: Iterable[str] = ()
+) -> list[Answer]:
+    """The answers to a prompt in an iteration (gold always, and those of the ids in `also`), or in all iterations."""
+    which = {"run_id": run_id, "prompt_id": prompt_id, "iteration": iteration, "ids": list(also)}
+    return _scored(database, run_id, database.rows(_OF_PROMPT, which))
+
+
+def response_detail(database: Database, run_id: str, response_id: str) -> ResponseDetail | None:
+    """What was asked of which model, how was it sampled, and what came out?"""
+    found = database.row(_RESPONSE, {"run_id": run_id, "response_id": response_id})
+    if found is None:
+        return None
+    prompt_id = found.pop("prompt_id")
+    prompt = database.row(_PROMPT_TEXT, {"run_id": run_id, "prompt_id": prompt_id})
+    (answer,) = _scored(database, run_id, [found])
+    return ResponseDetail(answer, prompt_id, prompt["text"] if prompt else None)
+
+
+def lineage(database: Database, run_id: str, prompt_id: str) -> Lineage:
+    """What became of one prompt, iteration by iteration?"""
+    which = {"run_id": run_id, "prompt_id": prompt_id}
+    return Lineage(
+        prompt=database.row(_PROMPT, which),
+        answers=answers_to(database, run_id, prompt_id),
+        pairs=database.rows(_PAIRS, which),
+        evals=database.rows(_EVALS, which),
+    )
+
+
+def _scored(database: Database, run_id: str, rows: list[Row]) -> list[Answer]:
+    ids = [row["response_id"] for row in rows]
+    scores: dict[str, list[Row]] = {}
+    for score in database.rows(_SCORES, {"run_id": run_id, "ids": ids}) if ids else []:
+        scores.setdefault(score["response_id"], []).append(score)
+    return [
+        Answer(**{**row, "sampling": json.loads(row["sampling"] or "{}")}, scores=_by_aspect(scores, row))
+        for row in rows
+    ]
+
+
+def _by_aspect(scores: dict[str, list[Row]], row: Row) -> dict[str, float]:
+    given = scores.get(row["response_id"], [])
+    alone = len({score["scorer"] for score in given}) == 1
+    return {score["aspect"] if alone else f"{score['scorer']}: {score['aspect']}": score["value"] for score in given}

@@ -1,0 +1,22 @@
+"""A page of rows, with how many there are in all."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from storage.errors import StorageFault
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    rows: list[Row]
+    total: int
+
+
+def known_sort(sort: str, sorts: Collection[str]) -> str:
+    """`sort`, when it is one of `sorts`; StorageFault otherwise."""
+    if sort not in sorts:
+        raise StorageFault(f"cannot sort by {sort!r}", hint=f"sort by one of: {', '.join(sorts)}")
+    return sort

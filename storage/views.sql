@@ -1,0 +1,178 @@
+-- The public tables. Each stands on a view of the same name in the schema `parts`, which reads the files of the lab home
+-- (see sources.py). Above each: the question it answers, then one line per column.
+
+-- runs
+-- Which runs are there, what is each doing, and what made it?
+-- run_id: name of the run's folder
+-- title: what its maker called it
+-- recipe: the method: synpo, seed-sft, ..., or import for a data set
+-- state: queued, running, stopping, stopped, interrupted, failed, finished or imported
+-- message: what the run last said about its state
+-- created_at: when the run was made, UTC
+-- since: since when it is in this state, UTC
+-- policy: the initial model M_0
+-- scorer: who gives the numbers
+-- seed: the number every random choice follows from
+-- iterations: how many rounds it was asked for
+-- config: the whole run.yaml as JSON
+CREATE VIEW runs AS
+SELECT
+    run_id, title, recipe, state, message,
+    make_timestamp(CAST(created_at * 1e6 AS BIGINT)) AS created_at,
+    make_timestamp(CAST(since * 1e6 AS BIGINT)) AS since,
+    policy, scorer, seed, iterations, CAST(config AS JSON) AS config
+FROM parts.runs;
+
+-- seeds
+-- Which (prompt, gold answer) rows was the run given?
+-- run_id: the run
+-- iteration: always 0, seeds are given once
+-- seed_id: hash of the prompt
+-- prompt: the seed prompt
+-- gold: its gold answer
+-- split: train or validation; validation rows choose beta and are never trained on
+CREATE VIEW seeds AS
+SELECT run_id, iteration, seed_id, prompt, gold, split
+FROM parts.seeds;
+
+-- prompts
+-- Which prompts did the generator write, and why were some dropped?
+-- run_id: the run
+-- iteration: the round that made it; 0 for evaluation prompts
+-- prompt_id: hash of the text
+-- text: the prompt
+-- keywords: the list it was written from, in order
+-- noise_keyword: the member of the list that came from elsewhere
+-- source: generator, seed, persona, ..., or eval:<suite>
+-- status: kept, dropped or held-out
+-- drop_reason: malformed, invalid, duplicate, evaluation or seed; empty when not dropped
+CREATE VIEW prompts AS
+SELECT run_id, iteration, prompt_id, text, keywords, noise_keyword, source, status, drop_reason
+FROM parts.prompts;
+
+-- responses
+-- What did which model answer, and how was it sampled?
+-- run_id: the run
+-- iteration: the round that needed it
+-- response_id: hash of the request
+-- prompt_id: the prompt or seed it answers
+-- role: gold, initial, draft, improved, candidate or eval
+-- model: M_0, M_2, R_1, gold, ...
+-- text: the answer
+-- n_tokens: generated tokens, the end token included
+-- finish_reason: stop, length (cut) or given
+-- sampling: JSON: temperature, top_p, max_new_tokens, seed, index
+CREATE VIEW responses AS
+SELECT
+    run_id, iteration, response_id, prompt_id, role, model, text, n_tokens, finish_reason,
+    TRY_CAST(sampling AS JSON) AS sampling
+FROM parts.responses;
+
+-- scores
+-- Which numbers did the scorers give an answer?
+-- run_id: the run
+-- iteration: the round that needed it
+-- response_id: the answer
+-- scorer: who gave the number
+-- aspect: what it is about; total is the one filters and rankings use
+-- value: the number, higher is better
+CREATE VIEW scores AS
+SELECT run_id, iteration, response_id, scorer, aspect, value
+FROM parts.scores;
+
+-- pairs
+-- Which answer is preferred over which, was the pair kept, and if not, why?
+-- run_id: the run
+-- iteration: the round that made it
+-- pair_id: hash of the two answers
+-- prompt_id: the prompt both answer
+-- prompt: its text
+-- chosen_id: response_id of the preferred answer
+-- rejected_id: response_id of the other
+-- chosen: text of the preferred answer
+-- rejected: text of the other
+-- chosen_score: total score of the preferred answer
+-- rejected_score: total score of the other
+-- gap: chosen_score - rejected_score
+-- len_chosen: characters of the preferred answer
+-- len_rejected: characters of the other
+-- repetition: share of the preferred answer that repeats itself, 0 to 1
+-- kept: whether the trainer of this iteration reads it
+-- drop_reason: the first rule that refused it; empty when kept
+CREATE VIEW pairs AS
+SELECT
+    run_id, iteration, pair_id, prompt_id, prompt, chosen_id, rejected_id, chosen, rejected, chosen_score,
+    rejected_score, gap, len_chosen, len_rejected, repetition, kept, drop_reason
+FROM parts.pairs;
+
+-- train_steps
+-- How did each training go, step by step?
+-- run_id: the run
+-- iteration: the round
+-- trainee: generator, improver or policy
+-- variant: which training of a grid, for example beta=4; empty without a grid
+-- step: optimiser step
+-- loss: training loss
+-- lr: learning rate
+-- grad_norm: norm of the gradient before clipping
+-- reward_margin: beta x (mean logp chosen - mean logp rejected), batch mean
+-- reward_accuracy: share of pairs whose chosen answer has the higher reward
+-- logp_chosen: nats per token of the chosen answers
+-- logp_rejected: nats per token of the rejected answers
+-- tokens_per_s: speed
+CREATE VIEW train_steps AS
+SELECT
+    run_id, iteration, trainee, variant, step, loss, lr, grad_norm, reward_margin, reward_accuracy, logp_chosen,
+    logp_rejected, tokens_per_s
+FROM parts.train_steps;
+
+-- evals
+-- Prompt by prompt, did the policy beat its opponent?
+-- run_id: the run
+-- iteration: the round whose policy is tested
+-- suite: which set of prompts
+-- prompt_id: the prompt
+-- model_a: the policy under test
+-- model_b: its opponent, M_0 unless said
+-- response_a: response_id of the policy's answer
+-- response_b: response_id of the opponent's answer
+-- score_a: total score of the policy's answer
+-- score_b: total score of the opponent's answer
+-- winner: a, b or tie
+-- len_a: characters of the policy's answer
+-- len_b: characters of the opponent's answer
+CREATE VIEW evals AS
+SELECT
+    run_id, iteration, suite, prompt_id, model_a, model_b, response_a, response_b, score_a, score_b, winner, len_a,
+    len_b
+FROM parts.evals;
+
+-- events
+-- What happened when?
+-- run_id: the run
+-- at: when, UTC. AT is a word of SQL: write "at" or give the table, as in e.at
+-- stage: what was at work
+-- iteration: the round, if any
+-- done: how many are done
+-- total: of how many, if known
+-- message: what it says
+-- level: info, warning or error
+CREATE VIEW events AS
+SELECT
+    run_id, make_timestamp(CAST(events.at * 1e6 AS BIGINT)) AS at, stage, iteration, done, total, message, level
+FROM parts.events AS events
+-- A line torn by a crash reads as one without a time.
+WHERE events.at IS NOT NULL AND stage IS NOT NULL;
+
+-- notes
+-- What is each reader's latest verdict on a pair?
+-- pair_id: the pair
+-- verdict: chosen, rejected, tie, bad, or empty
+-- text: in their words
+-- author: who
+-- at: when, UTC. AT is a word of SQL: write "at" or give the table, as in e.at
+CREATE VIEW notes AS
+SELECT pair_id, verdict, text, author, make_timestamp(CAST(line.at * 1e6 AS BIGINT)) AS at
+FROM (SELECT *, row_number() OVER () AS number FROM parts.notes) AS line
+WHERE pair_id IS NOT NULL AND line.at IS NOT NULL
+QUALIFY row_number() OVER (PARTITION BY pair_id, author ORDER BY line.at DESC, number DESC) = 1;

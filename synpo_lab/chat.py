@@ -1,0 +1,102 @@
+"""Turn (prompt) and (prompt, answer) into token ids. Generation and training both come here, so they agree.
+
+The prompt is the tokenizer's own chat template with its generation prompt; it starts with exactly one BOS where the
+tokenizer uses one. The answer is what the template adds after that, up to and including exactly one end token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from synpo_lab.errors import ModelError
+
+IGNORED = -100  # what transformers' losses skip
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and its answer, as token ids. The answer ends with the end token."""
+
+    prompt: list[int]
+    answer: list[int]
+
+    def labels(self) -> list[int]:
+        """One label per token: the answer's own ids, and -100 over the prompt."""
+        return [IGNORED] * len(self.prompt) + self.answer
+
+    def cut(self, max_length: int) -> "Example":
+        """At most `max_length` tokens: the prompt loses its start, then the answer its end (SimPO's keep_end)."""
+        answer = self.answer[: max_length - 1]
+        kept = max_length - len(answer)
+        return Example(self.prompt[-kept:], answer) if kept < len(self.prompt) else Example(self.prompt, answer)
+
+
+def encode_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each prompt, ready for generation."""
+    return _token_ids(tokenizer, [_render(tokenizer, prompt) for prompt in prompts])
+
+
+def encode_examples(tokenizer: Any, rows: Sequence[tuple[str, str]]) -> list[Example]:
+    """Token ids of each (prompt, answer). Raises ModelError if an answer changes how its prompt is rendered."""
+    before = [_render(tokenizer, prompt) for prompt, _ in rows]
+    after = [_render(tokenizer, prompt, answer) for prompt, answer in rows]
+    for prefix, whole in zip(before, after, strict=True):
+        if not whole.startswith(prefix):
+            raise _not_a_prefix(prefix, whole)
+    tails = [whole[len(prefix) :] for prefix, whole in zip(before, after, strict=True)]
+    return [
+        Example(prompt, _answer_ids(tokenizer, prompt, whole, tail))
+        for prompt, whole, tail in zip(_token_ids(tokenizer, before), _token_ids(tokenizer, after), tails, strict=True)
+    ]
+
+
+def _render(tokenizer: Any, prompt: str, answer: str | None = None) -> str:
+    chat = [{"role": "user", "content": prompt}]
+    if answer is not None:
+        chat.append({"role": "assistant", "content": answer})
+    try:
+        text: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer is None)
+    except TemplateError as error:
+        raise ModelError(
+            f"the chat template refuses a plain question{' and answer' if answer else ''}: {error}",
+            hint="use a template that takes one user turn and one assistant turn, without a system turn",
+        ) from None
+    return text.encode("utf-8", "replace").decode()  # half a surrogate pair, which JSON can hold, has no tokens
+
+
+def _token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Ids of rendered chats, with one BOS where plain text gets one: templates may or may not write it themselves."""
+    if not texts:
+        return []
+    rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    bos = tokenizer.bos_token_id
+    if bos is None or tokenizer("")["input_ids"][:1] != [bos]:
+        return [_one_bos(row, bos) for row in rows]
+    return [_one_bos([bos, *row], bos) for row in rows]
+
+
+def _one_bos(row: list[int], bos: int | None) -> list[int]:
+    while bos is not None and row[:2] == [bos, bos]:
+        row = row[1:]
+    return row
+
+
+def _answer_ids(tokenizer: Any, prompt: list[int], whole: list[int], tail: str) -> list[int]:
+    straddles = whole[: len(prompt)] != prompt  # a token does, the border: keep the prompt that generation sees
+    ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"] if straddles else whole[len(prompt) :]
+    end: int = tokenizer.eos_token_id
+    if end in ids:
+        return ids[: ids.index(end) + 1]
+    return [*ids, end]
+
+
+def _not_a_prefix(prefix: str, whole: str) -> ModelError:
+    same = next((i for i, (a, b) in enumerate(zip(prefix, whole, strict=False)) if a != b), len(whole))
+    return ModelError(
+        "the chat template renders a prompt differently once it has an answer: "
+        f"{prefix[max(0, same - 20) :]!r} became {whole[max(0, same - 20) : same + 40]!r}",
+        hint="use a template whose generation prompt is the start of the full chat "
+        "(reasoning templates that add or drop a think block are not)",
+    )

@@ -1,0 +1,3 @@
+from synpo_lab.cli import main
+
+main()

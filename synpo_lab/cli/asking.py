@@ -1,0 +1,74 @@
+"""`synpo-lab compare | query | export`: read what runs have made."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from synpo_lab.cli.output import AsJson, Home, print_json, print_table
+from synpo_lab.errors import ConfigError
+
+FORMATS = "trl, parquet, jsonl, csv, alpaca-eval or llm-comparator"
+
+
+def compare(
+    run_ids: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs, in the order to show them.")],
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put runs side by side: M_0, each iteration of a SynPO run, the end of every other run."""
+    from synpo_lab.home import open_home
+    from synpo_lab.report import comparison_rows, shown
+
+    rows = comparison_rows(open_home(home, writable=False), run_ids)
+    if as_json:
+        return print_json(rows)
+    return print_table([{"run": row["run_id"], **shown(row)} for row in rows])
+
+
+def query(
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT over the public tables.")],
+    home: Home = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="At most so many rows.")] = 1000,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Give up after so long.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Ask anything in SQL. Read-only: the same sandbox as the SQL page."""
+    from storage.sandbox import Console
+    from synpo_lab.home import open_home, open_store, storage_errors
+
+    with storage_errors():
+        console = Console(open_store(open_home(home, writable=False), read_only=True), time_limit=seconds, children=1)
+        try:
+            answer = console.query(sql, max_rows=rows)
+        finally:
+            console.close()
+    found = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+    print_json(found) if as_json else print_table(found, answer.columns)
+    if answer.truncated:
+        typer.echo(f"there are more rows; these are the first {rows:,} (--rows)", err=True)
+
+
+def export(
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `synpo-lab status` shows it.")],
+    to: Annotated[str, typer.Option("--to", metavar="PATH", help="A file, or a folder to put it in.")],
+    format: Annotated[str, typer.Option("--format", help=f"One of {FORMATS}.")] = "trl",
+    kept: Annotated[bool, typer.Option("--kept/--all", help="Only pairs the run trained on, or every pair.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's pairs, or its evaluation answers, to a file that other tools read."""
+    from storage.database import Database
+    from storage.export import export as write
+    from synpo_lab.home import open_home, open_store, storage_errors
+
+    if to.startswith("hub:"):
+        raise ConfigError(f"cannot export to {to}: only to files", hint="export to a file, then `hf upload` it")
+    wanted: Any = format
+    with storage_errors():
+        database = Database(open_store(open_home(home, writable=False), read_only=True))
+        made = write(database, run_id, Path(to).expanduser(), wanted, kept, overwrite=overwrite)
+    if as_json:
+        return print_json({"path": str(made.path), "rows": made.rows, "bytes": made.bytes})
+    return typer.echo(f"{made.rows:,} rows in {made.path}, {made.bytes:,} bytes")

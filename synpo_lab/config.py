@@ -1,0 +1,358 @@
+"""The single schema: YAML files, command-line `--set`, the launch form and the stored run.yaml are all a `RunConfig`.
+
+One model per stage. Every field says what it does and what it trades. Defaults are the paper's (SynPO, arXiv 2410.06961,
+section 3.1 and appendix C; SimPO's from princeton-nlp/SimPO) wherever the paper gives one; the pocket configs in
+`synpo_lab/pocket/configs/` set sizes for a laptop. A file may start from a built-in config: `base: pocket`.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from synpo_lab.errors import ConfigError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class SamplingConfig(Section):
+    temperature: float = Field(0.7, ge=0, le=5, description="0 is greedy. Higher: more varied answers, more mistakes.")
+    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus: sample from the smallest set of tokens with this mass.")
+    max_new_tokens: int = Field(
+        1024, ge=1, description="Longest answer in tokens. Longer ones are cut and marked 'length'."
+    )
+
+
+class EngineConfig(Section):
+    kind: Literal["transformers"] = Field("transformers", description="What generates text.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 on CUDA, else float32."
+    )
+    batch_size: int = Field(128, ge=1, description="Prompts decoded together. Larger is faster until memory runs out.")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads. Default: the physical cores this process may use."
+    )
+
+
+class TrainerConfig(Section):
+    """Optimiser settings common to SFT and preference optimisation."""
+
+    learning_rate: float = Field(
+        1e-6, gt=0, description="Peak learning rate; the critical knob of SimPO (too high: gibberish)."
+    )
+    epochs: float = Field(1.0, gt=0, description="Passes over the data.")
+    batch_size: int = Field(32, ge=1, description="Rows (pairs, for preference optimisation) per optimiser step.")
+    micro_batch_size: int | None = Field(
+        None, ge=1, description="Rows per forward pass; less memory, slower. Default: batch_size."
+    )
+    warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the learning rate rises.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the learning rate falls after that."
+    )
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping.")
+    max_length: int = Field(
+        2048, ge=8, description="Tokens of prompt and answer together; longer rows lose the start of the prompt."
+    )
+
+
+class SFTConfig(TrainerConfig):
+    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of supervised fine-tuning.")
+    epochs: float = Field(3.0, gt=0, description="Passes over the data.")
+
+
+class SimPOConfig(TrainerConfig):
+    learning_rate: float = Field(
+        6e-7, gt=0, description="Peak learning rate. SimPO: 3e-7 Mistral-base, 6e-7 Llama-3-base."
+    )
+    batch_size: int = Field(128, ge=1, description="Pairs per optimiser step.")
+    loss: Literal["sigmoid", "hinge"] = Field("sigmoid", description="-log sigmoid(beta z), or max(0, 1 - beta z).")
+    betas: list[float] = Field(
+        [2, 4, 6, 8, 10, 12], min_length=1, description="Grid: one training each, the best on seed validation is kept."
+    )
+    gamma: float = Field(1.6, ge=0, description="Target margin in reward units: z = mean logp gap - gamma / beta.")
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of labels taken to be flipped.")
+    sft_weight: float = Field(
+        0.0, ge=0, description="Adds this x token cross-entropy on the chosen answer. Keeps likelihood up."
+    )
+    start: Literal["initial", "previous"] = Field(
+        "initial", description="Train M_t from M_0 (the paper) or from M_{t-1}."
+    )
+
+    @field_validator("betas")
+    @classmethod
+    def _betas_are_positive_and_told_apart(cls, betas: list[float]) -> list[float]:
+        if min(betas) <= 0:
+            raise ValueError(f"a beta is above 0, not {min(betas):g}")
+        if len({f"{beta:g}" for beta in betas}) < len(betas):  # a model folder is named by its beta's six digits
+            raise ValueError("two betas are the same to six digits")
+        return betas
+
+
+class KeywordsConfig(Section):
+    source: str = Field(
+        "seeds",
+        description="'seeds' (words of the seed prompts), 'pocket', or a text file with one paragraph per line.",
+    )
+    per_prompt: int = Field(3, ge=1, le=12, description="Keywords per list, the noise included.")
+    noise: int = Field(
+        1,
+        ge=0,
+        le=2,
+        description="How many of them come from another text. Noise makes G robust, too much makes it wander.",
+    )
+
+
+class PromptsConfig(Section):
+    per_iteration: int = Field(36_000, ge=1, description="Keyword lists given to G per iteration, before any filter.")
+    target: Literal["prompt_and_solution", "prompt"] = Field(
+        "prompt_and_solution", description="What G learns to write. The paper: both; only the prompt is used."
+    )
+    sampling: SamplingConfig = Field(default_factory=lambda: SamplingConfig(), description="How G writes.")  # noqa: PLW0108
+    validator: Literal["format", "pocket"] = Field(
+        "format", description="Which prompts are usable: 'format' (parsed, not empty, not huge) or 'pocket'."
+    )
+    train: SFTConfig = Field(default_factory=SFTConfig, description="Training of G, once, from M_0.")
+
+
+class ImproverConfig(Section):
+    enabled: bool = Field(True, description="Off: the chosen answer is the draft itself (an ablation).")
+    start: Literal["initial", "previous"] = Field(
+        "initial", description="Train R_t from M_0 (the paper) or from M_{t-1}."
+    )
+    min_gap: float = Field(0.02, description="Improver rows need score(gold) - score(model's answer) above this.")
+    drafts_per_seed: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Answers sampled per seed for the improver's rows. The paper: 1 of each of 18k seeds.",
+    )
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How R_t rewrites.")
+    train: SFTConfig = Field(default_factory=SFTConfig, description="Training of R_t, each iteration.")
+
+
+class ScorerConfig(Section):
+    name: str = Field(
+        "rubric",
+        description="Which scorer gives the numbers: rubric (the pocket world's), length, or one registered by entry point.",
+    )
+
+
+class FilterConfig(Section):
+    min_gap: float = Field(
+        0.02,
+        description="Keep a pair if score(chosen) - score(rejected) is above this. The paper: 0.02 ArmoRM, 0.20 PairRM.",
+    )
+    max_repetition: float = Field(
+        0.5, ge=0, le=1, description="Drop a pair if more than this share of the chosen answer repeats itself."
+    )
+    min_chosen_score: float | None = Field(None, description="Drop a pair if the chosen answer scores below this.")
+    max_length_ratio: float | None = Field(
+        None, gt=0, description="Drop a pair if len(chosen) / len(rejected) is above this."
+    )
+
+
+class PoolConfig(Section):
+    mode: Literal["append", "replace"] = Field(
+        "append", description="Train on all pairs so far (the paper) or on this iteration's only."
+    )
+    pairs_per_iteration: int = Field(
+        10_000, ge=1, description="Kept pairs are sampled down to this many per iteration."
+    )
+
+
+class PairingConfig(Section):
+    rejected: Literal["initial", "draft"] = Field(
+        "initial", description="The rejected side: M_0's answer (the paper) or M_{t-1}'s draft."
+    )
+
+
+class SamplesConfig(Section):
+    n: int = Field(5, ge=2, description="Answers sampled per prompt; best over worst by the scorer.")
+
+
+class ValidationConfig(Section):
+    share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the seeds kept for choosing beta only. 0: all seeds also serve there, as in the paper, "
+        "where preference optimisation never trains on them. A recipe that trains on seeds needs more than 0.",
+    )
+    samples: int = Field(
+        1, ge=1, le=64, description="Answers per validation seed. More: less noise in the choice, slower."
+    )
+
+
+class EvaluationConfig(Section):
+    suite: str = Field(
+        "none", description="'pocket', 'none', or a JSONL/JSON file with a 'prompt' (or 'instruction') per row."
+    )
+    limit: int | None = Field(None, ge=1, description="Use only the first so many prompts.")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How both models answer.")
+
+
+class RunConfig(Section):
+    """Everything a run is. The same file runs it again."""
+
+    recipe: Literal["synpo", "seed-sft", "seed-simpo", "sampling-ranking"] = Field("synpo", description="The method.")
+    title: str = Field("", description="A name for people.")
+    seed: int = Field(0, ge=0, description="Every random choice follows from it.")
+    policy: str = Field("pocket", description="M_0: 'pocket', a local model folder, or 'hub:OWNER/NAME'.")
+    seeds: str = Field("pocket", description="Seed rows: 'pocket' or a JSONL file with 'prompt' and 'gold'.")
+    iterations: int = Field(4, ge=1, le=100, description="Rounds.")
+    templates: Literal["paper", "pocket"] = Field("paper", description="Which instruction texts G and R_t are given.")
+    trust_remote_code: bool = Field(
+        False, description="Let the model folder run its own code. Off unless you know the folder."
+    )
+    engine: EngineConfig = Field(default_factory=EngineConfig, description="Generation.")
+    keywords: KeywordsConfig = Field(default_factory=KeywordsConfig, description="Where keyword lists come from.")
+    prompts: PromptsConfig = Field(default_factory=PromptsConfig, description="Synthetic prompts.")
+    draft: SamplingConfig = Field(default_factory=SamplingConfig, description="How M_0 and M_{t-1} answer.")
+    improver: ImproverConfig = Field(default_factory=ImproverConfig, description="R_t.")
+    pairing: PairingConfig = Field(default_factory=PairingConfig, description="Which answers make a pair.")
+    samples: SamplesConfig = Field(default_factory=SamplesConfig, description="Sampling-Ranking only.")
+    scorer: ScorerConfig = Field(default_factory=ScorerConfig, description="Who gives the numbers.")
+    filter: FilterConfig = Field(default_factory=FilterConfig, description="Which pairs are kept.")
+    pool: PoolConfig = Field(default_factory=PoolConfig, description="What an iteration trains on.")
+    sft: SFTConfig = Field(default_factory=SFTConfig, description="The seed-sft recipe's training.")
+    simpo: SimPOConfig = Field(default_factory=SimPOConfig, description="Preference optimisation.")
+    validation: ValidationConfig = Field(default_factory=ValidationConfig, description="Choice of beta.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Win rate against M_0.")
+
+    @model_validator(mode="after")
+    def _noise_leaves_a_keyword(self) -> Self:
+        if self.keywords.noise >= self.keywords.per_prompt:
+            raise ValueError(
+                f"keywords.noise = {self.keywords.noise} leaves no real keyword of {self.keywords.per_prompt}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_pair_has_two_sides(self) -> Self:
+        if not self.improver.enabled and self.pairing.rejected == "draft":
+            raise ValueError("improver.enabled = false and pairing.rejected = draft pair the draft with itself")
+        return self
+
+    @model_validator(mode="after")
+    def _beta_is_not_chosen_on_training_rows(self) -> Self:
+        if self.recipe == "seed-simpo" and len(self.simpo.betas) > 1 and self.validation.share == 0:
+            raise ValueError("seed-simpo trains on all seeds when validation.share = 0: none is left to choose beta")
+        return self
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load(source: str | Path, overrides: list[str] | None = None) -> RunConfig:
+    """The config named `source` (a built-in name or a YAML file) with `key.path=value` overrides applied.
+
+    Raises ConfigError naming every wrong key at once.
+    """
+    data = _read(source)
+    for override in overrides or []:
+        _apply(data, override)
+    return parse(data, where=str(source))
+
+
+def parse(data: dict[str, Any], *, where: str = "config") -> RunConfig:
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(item) for item in error.errors()]
+        noun = "problem" if len(lines) == 1 else "problems"
+        raise ConfigError(
+            f"{where}: {len(lines)} {noun}\n  " + "\n  ".join(lines),
+            hint="`synpo-lab config --schema` prints every key with its meaning and default",
+        ) from None
+
+
+def builtin_names() -> list[str]:
+    return sorted(path.stem for path in _builtin_folder().glob("*.yaml"))
+
+
+def _builtin_folder() -> Path:
+    return Path(__file__).parent / "pocket" / "configs"
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix not in {".yaml", ".yml"} and str(source) in builtin_names():
+        path = _builtin_folder() / f"{source}.yaml"
+    if not path.is_file():
+        raise ConfigError(
+            f"no config {str(source)!r}: not a file, and not one of {', '.join(builtin_names())}",
+            hint="give a YAML file or a built-in name, for example `synpo-lab run pocket`",
+        )
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}", hint="compare with `synpo-lab config pocket`") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="check its permissions") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds no mapping of keys to values", hint="an empty config is written `{}`")
+    base = data.pop("base", None)
+    return data if base is None else _merged(_read_base(base, path), data)
+
+
+def _read_base(base: Any, path: Path) -> dict[str, Any]:
+    if base not in builtin_names() or base == path.stem:
+        raise ConfigError(
+            f"{path}: base {base!r} is not a built-in config", hint=f"one of {', '.join(builtin_names())}"
+        )
+    return _read(base)
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`under` with the values of `over`; sections are merged key by key."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override!r} is not key=value", hint="for example --set filter.min_gap=0.3")
+    node = data
+    *path, last = key.split(".")
+    for name in path:
+        child = node.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise ConfigError(
+                f"--set {override!r}: {name!r} is a value, not a section", hint="see `synpo-lab config --schema`"
+            )
+        node = child
+    try:
+        node[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        node[last] = text
+
+
+def _explain(item: Any) -> str:
+    path = [str(part) for part in item["loc"]]
+    key = ".".join(path) or "config"
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _keys_at(path[:-1]), n=1, cutoff=0.5)
+        return f"{key}: unknown key" + (f" (did you mean {near[0]!r}?)" if near else "")
+    if item["type"] == "value_error":  # ours: it says all there is to say
+        return f"{key}: {item['ctx']['error']}"
+    return f"{key}: {item['msg']} (got {item.get('input')!r})"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for name in path:
+        field = model.model_fields.get(name)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,214 @@
+"""Load, save and recognise causal language models: local folders and 'hub:OWNER/NAME'.
+
+A local folder never touches the network. Code inside a model folder never runs unless the config says so. Weights are
+written as safetensors into a temporary folder that is renamed when complete.
+"""
+
+import glob
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from synpo_lab.errors import ModelError
+
+logging.disable_progress_bar()  # standard output and error belong to the lab
+
+HUB = "hub:"
+SMALL = 20_000_000  # parameters
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder, fit for chat: it has a chat template, an end token and a padding token.
+
+    Raises ModelError when it cannot be read or lacks one of the first two.
+    """
+    name, options = _source(path, trust_remote_code)
+    tokenizer = _reading(path, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **options))
+    return check_tokenizer(tokenizer, where=str(path))
+
+
+def check_tokenizer(tokenizer: Any, *, where: str) -> PreTrainedTokenizerBase:
+    """`tokenizer`, with the end token for padding if it has none. Raises ModelError if it cannot chat."""
+    if not tokenizer.chat_template:
+        raise ModelError(
+            f"the tokenizer of {where} has no chat template",
+            hint="put a chat_template.jinja beside tokenizer.json (the model card of its chat version has one), "
+            "or start from an instruction-tuned model",
+        )
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer of {where} has no end-of-sequence token: answers would never end",
+            hint='set "eos_token" in its tokenizer_config.json to the token that ends an assistant turn',
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    checked: PreTrainedTokenizerBase = tokenizer
+    return checked
+
+
+def load_model(
+    path: str | Path, *, device: str = "auto", dtype: Dtype = "auto", trust_remote_code: bool = False
+) -> PreTrainedModel:
+    """The causal language model at `path`, in evaluation mode on `device`. An adapter is merged into its base.
+
+    Raises ModelError naming what is missing.
+    """
+    target = pick_device(device)
+    name, options = _source(path, trust_remote_code)
+    options["dtype"] = pick_dtype(dtype, target)
+    if (Path(name) / "adapter_config.json").is_file():
+        return _load_adapter(Path(name), options).to(target).eval()
+    model = _reading(path, "model", lambda: AutoModelForCausalLM.from_pretrained(name, **options))
+    return model.to(target).eval()
+
+
+def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    """Write weights, config and tokenizer to `folder`, whole or not at all. An older model there is replaced."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.draft-*"):  # by a killed process: gigabytes
+        shutil.rmtree(left, ignore_errors=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.draft-", dir=folder.parent))
+    try:
+        model.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        draft.chmod(0o755)
+        replace_folder(draft, folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def replace_folder(draft: Path, folder: Path) -> None:
+    """Put the finished `draft` (on the same disk) in the place of `folder`, its bytes on disk first."""
+    for file in draft.rglob("*"):
+        if file.is_file():
+            _flush(file)
+    _flush(draft)
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+        os.replace(folder, old / "model")
+        os.replace(draft, folder)
+        shutil.rmtree(old)
+    else:
+        os.replace(draft, folder)
+    _flush(folder.parent)
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hex digits of the weights in `folder` (names and bytes). Raises ModelError where there are none."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    if not files:
+        raise ModelError(f"no weights in {folder}", hint="a model folder holds model.safetensors")
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def use_threads(threads: int | None, parameters: int = 0) -> int:
+    """Let torch use so many CPU threads in this process, and say how many. None: what suits a model of that size.
+
+    That is OMP_NUM_THREADS if set, else the physical cores, but one for a small model: its matrices are too small to
+    share, and when another process holds a core, threads that wait for each other make it 20 times slower.
+    """
+    chosen = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
+    if not chosen:
+        chosen = 1 if 0 < parameters < SMALL else _physical_cores()
+    torch.set_num_threads(chosen)
+    return chosen
+
+
+def _physical_cores() -> int:
+    """Those this process may run on, one at least."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(psutil.cpu_count(logical=False) or 1, allowed or 1)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch failed for lack of memory, on the accelerator or (by another exception) on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' is the first of CUDA, MPS, CPU that is there. Raises ModelError for a device that is not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"no device is called {name!r}", hint="use auto, cpu, cuda, cuda:1 or mps") from None
+    present = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= present.get(device.type, 0):
+        raise ModelError(f"device {name!r} is not on this machine", hint="set engine.device to auto or cpu")
+    return device
+
+
+def pick_dtype(name: Dtype, device: torch.device) -> torch.dtype:
+    """'auto' is bfloat16 on CUDA and float32 elsewhere."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _source(path: str | Path, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
+    """What from_pretrained is called with. Raises ModelError where a local folder is no model folder."""
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if str(path).startswith(HUB):
+        return str(path).removeprefix(HUB), options
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ModelError(
+            f"no model folder at {str(path)!r}",
+            hint="give a folder that holds config.json and model.safetensors, or 'hub:OWNER/NAME'",
+        )
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ModelError(f"{folder} has no config.json", hint="point at the folder that save_pretrained wrote")
+    return str(folder), options | {"local_files_only": True}
+
+
+def _reading(path: str | Path, what: str, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"the {what} of {path} wants to run its own code",
+                hint="set trust_remote_code: true in the config if you trust its author",
+            ) from None
+        raise ModelError(
+            f"the {what} of {path} cannot be loaded: {_first_line(error)}",
+            hint=f"check that every file of the {what} is there and whole; remove a broken download to fetch it again",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _load_adapter(folder: Path, options: dict[str, Any]) -> Any:
+    from peft import PeftConfig, PeftModel
+
+    base = _reading(folder, "adapter", lambda: PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
+    model = load_model(base, device="cpu", dtype="auto", trust_remote_code=options["trust_remote_code"])
+    model = model.to(options["dtype"])
+    return _reading(folder, "adapter", lambda: PeftModel.from_pretrained(model, str(folder)).merge_and_unload())
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,469 @@
+"""What recipes share: a method per stage, which saves what the stage makes and skips what an earlier attempt finished.
+
+A recipe says *what* is done and in which order. Here is *how* a stage meets engines, the store and a resume.
+"""
+
+import itertools
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TypeVar
+
+from synpo_lab.config import RunConfig, SamplingConfig, SFTConfig
+from synpo_lab.engines import open_engine
+from synpo_lab.engines.base import Engine
+from synpo_lab.errors import DataError, TrainingError
+from synpo_lab.keywords import KeywordList, keyword_lists
+from synpo_lab.models import replace_folder
+from synpo_lab.pocket import resolve_policy
+from synpo_lab.records import EvalResult, Pair, Prompt, Response, Role, Score, Seed, Trainee, TrainStep, content_id
+from synpo_lab.run import Run, tracked
+from synpo_lab.scorers import open_scorer
+from synpo_lab.seeds import load_paragraphs, load_prompts, load_seeds
+from synpo_lab.stages.answer import Question, answer, response_id
+from synpo_lab.stages.build_pairs import build_pairs
+from synpo_lab.stages.evaluate import compare
+from synpo_lab.stages.filter_pairs import filter_pairs
+from synpo_lab.stages.generate_prompts import Sieve, generator_rows, prompt_records, prompt_requests
+from synpo_lab.stages.improve import improver_rows
+from synpo_lab.stages.score import score
+from synpo_lab.templates import TEMPLATES
+from synpo_lab.training.sft import train_sft
+from synpo_lab.training.simpo import train_simpo
+from synpo_lab.training.trainer import optimizer_steps
+
+Item = TypeVar("Item")
+
+INITIAL = "M_0"
+VALIDATION = "validation"  # the suite that chooses beta: seeds, not held-out prompts
+CHUNK = 2048  # prompts or answers between two saves: what a resume repeats at most
+
+Answers = dict[str, Response]  # by prompt id
+Texts = Mapping[str, str]  # prompt text by prompt id
+
+
+class Workshop:
+    """Runs stages for one run."""
+
+    def __init__(self, config: RunConfig, run: Run) -> None:
+        self.config, self.run = config, run
+        self.templates = TEMPLATES[config.templates]
+        self.scorer = open_scorer(config.scorer.name)
+        self.policy = resolve_policy(config.policy)
+        self.evaluation = _by_id(load_prompts(config.evaluation.suite)[: config.evaluation.limit])
+        self.seeds = split_seeds(load_seeds(config.seeds), config.validation.share, run.seed_for("split"))
+        self.run.save(self.seeds)
+        self.suite = suite_name(config.evaluation.suite)
+        self.run.save(_held_out(self.evaluation, self.suite))
+        self.totals = {s.response_id: s.value for s in run.read(Score) if s.aspect == "total"}  # by response id
+
+    @property
+    def training_seeds(self) -> list[Seed]:
+        return [seed for seed in self.seeds if seed.split == "train"]
+
+    @property
+    def validation_seeds(self) -> list[Seed]:
+        """The seeds that choose beta: those set apart, or all when none are."""
+        return [seed for seed in self.seeds if seed.split == "validation"] or self.seeds
+
+    # Models
+
+    def weights(self, name: str) -> str | Path:
+        return self.policy if name == INITIAL else self.run.model_folder(name)
+
+    @contextmanager
+    def engine(self, name: str) -> Iterator[Engine]:
+        """The model called `name`, loaded; its memory is given back at the end."""
+        engine = open_engine(
+            name, self.weights(name), self.config.engine, trust_remote_code=self.config.trust_remote_code
+        )
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    def fit(
+        self,
+        name: str,
+        rows: Sequence[tuple[str, str]],
+        config: SFTConfig,
+        *,
+        trainee: Trainee,
+        iteration: int,
+        start: str = INITIAL,
+    ) -> str:
+        """SFT of the model called `start` on (prompt, answer) rows; the result is called `name`."""
+        training = partial(train_sft, self.weights(start), rows, config)
+        self._train(
+            training, name, iteration, trainee, optimizer_steps(len(rows), config), {"rows": len(rows), "start": start}
+        )
+        return name
+
+    def _train(
+        self,
+        training: Callable[..., Path],
+        name: str,
+        iteration: int,
+        trainee: Trainee,
+        steps: int,
+        payload: dict[str, Any],
+        variant: str = "",
+    ) -> None:
+        step = f"iteration={iteration}/{name}"
+        if self.run.done(step):
+            return
+        with self.run.stage(f"train {trainee} {variant}".strip(), iteration, total=steps) as progress:
+            steps_log = _StepLog(
+                lambda logged: self.run.save(_train_step(x, iteration, trainee, variant) for x in logged)
+            )
+
+            def log(logged: dict[str, Any]) -> None:
+                steps_log.add(logged)
+                progress.advance(logged["step"] - progress.done)
+
+            try:
+                training(
+                    self.run.model_folder(name),
+                    seed=self.run.seed_for("training", trainee, iteration),
+                    log=log,
+                    should_stop=self.run.stop_requested,
+                    checkpoints=self.run.model_folder(f".{name}.checkpoints"),
+                    device=self.config.engine.device,
+                    trust_remote_code=self.config.trust_remote_code,
+                )
+            finally:
+                steps_log.flush()
+        self.run.mark(step, payload)
+
+    # Answers and scores
+
+    def answers(
+        self,
+        model: str,
+        questions: Sequence[Question],
+        *,
+        role: Role,
+        iteration: int,
+        sampling: SamplingConfig,
+        stage: str,
+    ) -> list[Response]:
+        """One response per question, those of an earlier attempt included, sorted by id."""
+        seed = self.run.seed_for("answers")
+        wanted = {response_id(question, role, model, sampling, seed) for question in questions}
+        done = wanted & self.run.ids(Response, iteration)
+        if done != wanted:
+            with (
+                self.run.stage(stage, iteration, total=len(wanted), done=len(done)) as progress,
+                self.engine(model) as engine,
+            ):
+                made = answer(
+                    engine, questions, role=role, iteration=iteration, sampling=sampling, seed=seed, done=done
+                )
+                self.run.save(tracked(made, progress))
+        found = (response for response in self.run.read(Response, iteration) if response.response_id in wanted)
+        return sorted(found, key=lambda response: response.response_id)
+
+    def respond(self, model: str, prompts: Texts, *, role: Role, iteration: int, stage: str) -> Answers:
+        """One answer to each prompt, sampled as drafts are."""
+        questions = [Question(prompt_id, text) for prompt_id, text in prompts.items()]
+        made = self.answers(model, questions, role=role, iteration=iteration, sampling=self.config.draft, stage=stage)
+        return by_prompt(made)
+
+    def improve(self, improver: str, prompts: Texts, drafts: Answers, iteration: int) -> Answers:
+        """R_t's rewrites y_w ~ R_t(. | x, y_{t-1})."""
+        questions = [
+            Question(prompt_id, self.templates.ask_to_improve(text, drafts[prompt_id].text))
+            for prompt_id, text in prompts.items()
+        ]
+        made = self.answers(
+            improver,
+            questions,
+            role="improved",
+            iteration=iteration,
+            sampling=self.config.improver.sampling,
+            stage="improve",
+        )
+        return by_prompt(made)
+
+    def grade(self, responses: Iterable[Response], prompts: Texts, iteration: int) -> None:
+        """Scores the responses that have no score yet; `self.totals` then knows them all."""
+        todo = [response for response in responses if response.response_id not in self.totals]
+        if not todo:
+            return
+        with self.run.stage("score", iteration, total=len(todo)) as progress:
+            for chunk in tracked(_chunks(todo), progress, count=len):
+                scores = list(score(self.scorer, chunk, prompts))
+                self.run.save(scores)
+                self.totals.update((s.response_id, s.value) for s in scores if s.aspect == "total")
+
+    # The prompt generator G
+
+    def fit_generator(self) -> str:
+        """G := SFT(M_0, keywords -> prompt). Once per run."""
+        self._keyword_lists(1)  # a wrong keywords.source is said now, not after hours of training
+        rows = generator_rows(
+            self.training_seeds,
+            self.config.keywords,
+            self.config.prompts.target,
+            self.templates,
+            self.run.seed_for("generator rows"),
+        )
+        return self.fit("G", rows, self.config.prompts.train, trainee="generator", iteration=0)
+
+    def new_prompts(self, generator: str, iteration: int) -> dict[str, str]:
+        """G's prompts of this iteration that pass the sieve: text by id."""
+        step = f"iteration={iteration}/prompts"
+        if not self.run.done(step):
+            self._write_prompts(generator, iteration)
+            self.run.mark(step)
+        kept = {made.prompt_id: made.text for made in self.run.read(Prompt, iteration) if made.status == "kept"}
+        if not kept:
+            raise DataError(
+                f"iteration {iteration}: none of {self.config.prompts.per_iteration} synthetic prompts is usable",
+                hint="their drop reasons are on the Prompts page; train G longer or give more seeds",
+            )
+        return kept
+
+    def _write_prompts(self, generator: str, iteration: int) -> None:
+        lists = self._keyword_lists(iteration)
+        before = list(self.run.read(Prompt))
+        finished = {tuple(made.keywords) for made in before if made.iteration == iteration}
+        todo = [words for words in lists if words.words not in finished]
+        sieve = Sieve(
+            self.config.prompts.validator,
+            held_out=self.evaluation.values(),
+            seeds=(seed.prompt for seed in self.seeds),
+            kept=(made.text for made in before if made.status == "kept"),
+        )
+        seed = self.run.seed_for("prompts", iteration)
+        with (
+            self.run.stage("write prompts", iteration, total=len(lists), done=len(lists) - len(todo)) as progress,
+            self.engine(generator) as engine,
+        ):
+            for chunk in _chunks(todo):
+                requests = prompt_requests(chunk, self.templates)
+                made = engine.generate(requests, self.config.prompts.sampling, seed=seed)
+                written = {completion.key: completion for completion in tracked(made, progress)}
+                in_order = [
+                    written[request.key] for request in requests
+                ]  # so that who came first never depends on speed
+                self.run.save(prompt_records(chunk, in_order, self.templates, sieve, iteration))
+
+    def _keyword_lists(self, iteration: int) -> list[KeywordList]:
+        keywords = self.config.keywords
+        paragraphs = load_paragraphs(keywords.source, [(seed.prompt, seed.gold) for seed in self.training_seeds])
+        rng = random.Random(self.run.seed_for("keywords", iteration))
+        lists = keyword_lists(paragraphs, per_prompt=keywords.per_prompt, noise=keywords.noise, rng=rng)
+        found = list(itertools.islice(lists, self.config.prompts.per_iteration))
+        if not found:
+            raise DataError(
+                f"no text of keywords.source = {keywords.source!r} has {keywords.per_prompt} keywords",
+                hint="lower keywords.per_prompt, or give a file of longer paragraphs",
+            )
+        return found
+
+    # The response improver R_t
+
+    def fit_improver(self, iteration: int) -> str:
+        """R_t := SFT(start, (x*, y*_{t-1}) -> y*) where gold beats the model's answer by more than min_gap."""
+        config, previous = self.config.improver, f"M_{iteration - 1}"
+        seeds = self.training_seeds
+        texts = {seed.seed_id: seed.prompt for seed in seeds}
+        questions = [Question(seed.seed_id, seed.prompt, i) for seed in seeds for i in range(config.drafts_per_seed)]
+        drafts = self.answers(
+            previous, questions, role="draft", iteration=iteration, sampling=self.config.draft, stage="draft seeds"
+        )
+        gold = self.gold_answers()
+        self.grade([*drafts, *gold.values()], texts, iteration)
+        gold_scores = {seed_id: self.totals[response.response_id] for seed_id, response in gold.items()}
+        rows = improver_rows(seeds, drafts, self.totals, gold_scores, self.templates, config.min_gap)
+        if not rows:
+            raise DataError(
+                f"iteration {iteration}: no gold answer beats the model's by more than {config.min_gap}",
+                hint="lower improver.min_gap, or bring better gold answers",
+            )
+        start = INITIAL if config.start == "initial" else previous
+        return self.fit(f"R_{iteration}", rows, config.train, trainee="improver", iteration=iteration, start=start)
+
+    def gold_answers(self) -> Answers:
+        """The training seeds' gold answers as responses, by seed id."""
+        gold = [
+            Response(0, content_id("gold", s.seed_id), s.seed_id, "gold", "gold", s.gold, 0, "given", "{}")
+            for s in self.training_seeds
+        ]
+        self.run.save(gold)
+        return by_prompt(gold)
+
+    # Pairs and preference optimisation
+
+    def pairs(self, prompts: Texts, chosen: Answers, rejected: Answers, iteration: int) -> list[Pair]:
+        """All pairs of the iteration with the filter's decision; answers are scored first."""
+        step = f"iteration={iteration}/pairs"
+        if not self.run.done(step):
+            self.grade([*chosen.values(), *rejected.values()], prompts, iteration)
+            decided = filter_pairs(
+                build_pairs(prompts, chosen, rejected, self.totals, iteration),
+                self.config.filter,
+                at_most=self.config.pool.pairs_per_iteration,
+                seed=self.run.seed_for("pool", iteration),
+            )
+            self.run.save(decided)
+            self.run.mark(step, {"pairs": len(decided), "kept": sum(pair.kept for pair in decided)})
+        return list(self.run.read(Pair, iteration))
+
+    def pool(self, iteration: int) -> list[Pair]:
+        """The kept pairs M_t is trained on: all so far, or this iteration's, sorted by id."""
+        only = iteration if self.config.pool.mode == "replace" else None
+        kept = [pair for pair in self.run.read(Pair, only) if pair.kept and pair.iteration <= iteration]
+        if not kept:
+            raise TrainingError(
+                f"iteration {iteration}: the filter keeps no pair (filter.min_gap = {self.config.filter.min_gap})",
+                hint="lower filter.min_gap; the Thresholds page shows what each value keeps",
+            )
+        return sorted(kept, key=lambda pair: pair.pair_id)
+
+    def optimise(self, iteration: int) -> str:
+        """M_t by SimPO on the pool: one training per beta, the best on the validation seeds is kept."""
+        name, step = f"M_{iteration}", f"iteration={iteration}/policy"
+        if not self.run.done(step):
+            self._choose_beta(name, step, iteration)
+        for beta in self.config.simpo.betas:
+            shutil.rmtree(self.run.model_folder(_variant(name, beta)), ignore_errors=True)
+        return name
+
+    def _choose_beta(self, name: str, step: str, iteration: int) -> None:
+        pool = self.pool(iteration)
+        means = {beta: self._mean_with(beta, pool, iteration) for beta in self.config.simpo.betas}
+        best = max(means, key=lambda beta: means[beta])
+        _keep(self.run.model_folder(_variant(name, best)), self.run.model_folder(name))
+        validation = {f"{beta:g}": mean for beta, mean in means.items()}
+        self.run.mark(step, {"beta": best, "validation": validation, "pairs": len(pool)})
+        self.run.log(f"{name} is beta {best:g}, mean score {means[best]:.3f} on the seeds, of {validation}")
+
+    def _mean_with(self, beta: float, pool: Sequence[Pair], iteration: int) -> float:
+        """Trains one member of the grid and returns its mean score on the validation seeds."""
+        config = self.config.simpo
+        start = INITIAL if config.start == "initial" else f"M_{iteration - 1}"
+        name = _variant(f"M_{iteration}", beta)
+        rows = [(pair.prompt, pair.chosen, pair.rejected) for pair in pool]
+
+        self._train(
+            partial(train_simpo, self.weights(start), rows, config, beta=beta),
+            name,
+            iteration,
+            "policy",
+            optimizer_steps(len(rows), config),
+            {"pairs": len(rows), "start": start, "beta": beta},
+            variant=f"beta={beta:g}",
+        )
+        return self.validate(name, iteration)
+
+    # Evaluation
+
+    def validate(self, model: str, iteration: int) -> float:
+        """Mean score on the validation seeds; the comparison with M_0 there is saved as suite "validation"."""
+        texts = {seed.seed_id: seed.prompt for seed in self.validation_seeds}
+        results = self._compare(model, texts, VALIDATION, iteration, self.config.validation.samples)
+        return fmean(result.score_a for result in results)
+
+    def evaluate(self, iteration: int) -> None:
+        """M_t against M_0 on the held-out prompts."""
+        if self.evaluation:
+            self._compare(f"M_{iteration}", self.evaluation, self.suite, iteration, 1)
+
+    def _compare(self, model: str, prompts: Texts, suite: str, iteration: int, samples: int) -> list[EvalResult]:
+        questions = [Question(prompt_id, text, i) for prompt_id, text in prompts.items() for i in range(samples)]
+        sampling = self.config.evaluation.sampling
+        initial = self.answers(
+            INITIAL, questions[::samples], role="eval", iteration=0, sampling=sampling, stage=f"answer {suite} with M_0"
+        )
+        made = self.answers(
+            model, questions, role="eval", iteration=iteration, sampling=sampling, stage=f"answer {suite}"
+        )
+        self.grade(initial, prompts, 0)
+        self.grade(made, prompts, iteration)
+        results = list(compare(made, by_prompt(initial), self.totals, suite=suite, iteration=iteration))
+        self.run.save(results)
+        return results
+
+
+def suite_name(source: str) -> str:
+    """What the evaluation is called in the tables: a file goes by its name, told apart from the seeds' "validation"."""
+    name = Path(source).stem
+    return f"{name} (held out)" if name == VALIDATION else name
+
+
+def split_seeds(rows: Sequence[tuple[str, str]], share: float, seed: int) -> list[Seed]:
+    """Seeds in their order, a random `share` of them marked for validation."""
+    held = set(random.Random(seed).sample(range(len(rows)), round(share * len(rows))))
+    return [
+        Seed(0, content_id("prompt", prompt), prompt, gold, "validation" if place in held else "train")
+        for place, (prompt, gold) in enumerate(rows)
+    ]
+
+
+def by_prompt(responses: Iterable[Response]) -> Answers:
+    return {response.prompt_id: response for response in responses}
+
+
+def _by_id(texts: Iterable[str]) -> dict[str, str]:
+    return {content_id("prompt", text): text for text in texts}
+
+
+def _held_out(prompts: Texts, suite: str) -> Iterator[Prompt]:
+    for prompt_id, text in prompts.items():
+        yield Prompt(0, prompt_id, text, [], None, f"eval:{suite}", "held-out", None)
+
+
+class _StepLog:
+    """Saves logged steps once a second: a part for every step would be more files than words."""
+
+    def __init__(self, save: Callable[[list[dict[str, Any]]], object]) -> None:
+        self._save, self._waiting, self._saved = save, list[dict[str, Any]](), time.monotonic()
+
+    def add(self, logged: dict[str, Any]) -> None:
+        self._waiting.append(logged)
+        if time.monotonic() - self._saved >= 1:
+            self.flush()
+
+    def flush(self) -> None:
+        self._save(self._waiting)
+        self._waiting, self._saved = [], time.monotonic()
+
+
+def _chunks(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def _train_step(logged: dict[str, Any], iteration: int, trainee: Trainee, variant: str) -> TrainStep:
+    """SFT logs no rewards: those fields stay None."""
+    names = [field.name for field in fields(TrainStep) if field.name not in ("iteration", "trainee", "variant")]
+    values: dict[str, Any] = {name: logged.get(name) for name in names}
+    return TrainStep(iteration=iteration, trainee=trainee, variant=variant, **values)
+
+
+def _variant(name: str, beta: float) -> str:
+    return f"{name}-beta={beta:g}"
+
+
+def _keep(variant: Path, folder: Path) -> None:
+    """`folder` becomes the variant, by hard links where the disk can: a crash in between leaves the variant whole."""
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(variant, draft, copy_function=_link_or_copy)
+    replace_folder(draft, folder)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,54 @@
+"""Answers of a model to prompts: drafts, initial answers, rewrites, candidates."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from synpo_lab.config import SamplingConfig
+from synpo_lab.engines.base import Engine, Request
+from synpo_lab.records import Response, Role, content_id
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing a model is to answer. `asked` is what the model reads; for a rewrite it holds the draft too."""
+
+    prompt_id: str
+    asked: str
+    index: int = 0  # which of several samples
+
+
+def answer(
+    engine: Engine, questions: Iterable[Question], *, role: Role, iteration: int, sampling: SamplingConfig, seed: int,
+    done: frozenset[str] | set[str] = frozenset(),
+) -> Iterator[Response]:  # fmt: skip
+    """A response to each question whose id is not in `done`, in any order."""
+    told = sampling.model_dump_json()[:-1]
+    open_questions: dict[str, Question] = {}
+
+    def requests() -> Iterator[Request]:
+        for question in questions:
+            key = response_id(question, role, engine.name, sampling, seed)
+            if key not in done:
+                open_questions[key] = question
+                yield Request(key, question.asked)
+
+    for made in engine.generate(requests(), sampling, seed=seed):
+        question = open_questions.pop(made.key)
+        yield Response(
+            iteration=iteration,
+            response_id=made.key,
+            prompt_id=question.prompt_id,
+            role=role,
+            model=engine.name,
+            text=made.text,
+            n_tokens=made.n_tokens,
+            finish_reason=made.finish_reason,
+            sampling=f'{told},"seed":{seed},"index":{question.index}}}',
+        )
+
+
+def response_id(question: Question, role: Role, model: str, sampling: SamplingConfig, seed: int) -> str:
+    """The request's identity: what was asked of whom and how. The same request gives the same answer."""
+    return content_id(
+        "response", question.prompt_id, question.asked, question.index, role, model, sampling.model_dump(), seed
+    )

@@ -1,0 +1,73 @@
+"""Log-probs of answers under a transformers model, from its last hidden states and its output head."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from synpo_lab.chat import Example
+from synpo_lab.simpo import owner_means, token_logps
+from synpo_lab.training.batches import Tensors, collate, collate_pairs, pair_mask
+
+
+class AnswerLogps:
+    """Scores the answers in batches made by training.batches.
+
+    Some models change the logits after the head (soft caps, scales). So the head is tried once against the model's own
+    logits; where they differ, the model's full logits are used: more memory, the same numbers.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
+        self._has_states = self._head is not None and self._agrees(model)
+        if not self._has_states:
+            self._decoder, self._head = model, nn.Identity()
+
+    def tokens(self, batch: Tensors) -> Tensor:
+        """Log-prob [N] of each answer token."""
+        inputs = {"input_ids": batch["input_ids"], "use_cache": False}
+        if "borders" in batch:
+            inputs["position_ids"] = batch["position_ids"]
+            inputs["attention_mask"] = pair_mask(batch["borders"], batch["input_ids"].shape[1])
+        output = self._decoder(**inputs)
+        states = output.last_hidden_state if self._has_states else output.logits
+        return token_logps(states.flatten(0, 1)[batch["source"]], self._head, batch["target"])
+
+    def means(self, batch: Tensors) -> Tensor:
+        """Mean log-prob per token of each answer: [B] of a `collate` batch, [2B] of a `collate_pairs` one."""
+        answers = len(batch["input_ids"]) * (2 if "borders" in batch else 1)
+        return owner_means(self.tokens(batch), batch["owner"], answers)
+
+    @torch.no_grad()
+    def can_share_prompts(self) -> bool:
+        """Whether a pair can be read as one row, the prompt once: tried on one pair, against two separate rows.
+
+        A model with windows or recurrent states cannot; nor one whose attention takes no such mask.
+        """
+        config = self._model.config
+        if config._attn_implementation != "sdpa":
+            return False
+        if not all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers):
+            return False
+        ids = _some_ids(self._model)[0].tolist()
+        pair = (Example(ids[:3], ids[3:6]), Example(ids[:3], ids[4:]))
+        together, apart = (self.means(_to(self._model.device, b)) for b in (collate_pairs([pair], 0), collate(pair, 0)))
+        return torch.allclose(together, apart, rtol=1e-3, atol=1e-3)
+
+    @torch.no_grad()
+    def _agrees(self, model: Any) -> bool:
+        ids = _some_ids(model)
+        states = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
+        expected, found = model(input_ids=ids, use_cache=False).logits, self._head(states)
+        return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-3)
+
+
+def _to(device: torch.device, batch: Tensors) -> Tensors:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _some_ids(model: Any) -> Tensor:
+    return torch.arange(8, device=model.device).remainder(model.get_input_embeddings().num_embeddings).unsqueeze(0)

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def lab(tiny_store: Any, small_run: list[Any]) -> Path:
+    """A lab home with one made-up run called "run"."""
+    home: Path = tiny_store(small_run).home
+    return home
+
+
+def test_a_query_gives_a_table_or_a_list_of_objects(cli: Any, lab: Path) -> None:
+    sql = "SELECT run_id, count(*) AS pairs FROM pairs GROUP BY run_id"
+    assert "pairs" in cli("query", sql, "--home", lab).out
+    (row,) = json.loads(cli("query", sql, "--home", lab, "--json").out)
+    assert row == {"run_id": "run", "pairs": 36}
+
+
+def test_a_query_without_rows_is_an_empty_list(cli: Any, lab: Path) -> None:
+    answer = cli("query", "SELECT * FROM pairs WHERE false", "--home", lab, "--json")
+    assert (answer.code, answer.out) == (0, "[]\n")
+
+
+def test_rows_beyond_the_limit_are_announced_but_not_on_standard_output(cli: Any, lab: Path) -> None:
+    answer = cli("query", "SELECT * FROM pairs", "--home", lab, "--rows", 2, "--json")
+    assert len(json.loads(answer.out)) == 2
+    assert "more rows" in answer.err
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELEC 1", "DROP TABLE pairs", "SELECT * FROM nothing", "SELECT 1; SELECT 2", "COPY pairs TO 'x.csv'"]
+)
+def test_a_statement_that_is_no_good_select_is_a_mistake(cli: Any, lab: Path, sql: str) -> None:
+    answer = cli("query", sql, "--home", lab, "--json")
+    assert (answer.code, answer.out) == (2, "")
+    assert "hint: " in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_query_that_takes_too_long_is_given_up(cli: Any, lab: Path) -> None:
+    answer = cli("query", "SELECT count(*) FROM range(1e12::BIGINT)", "--home", lab, "--seconds", 0.5)
+    assert answer.code == 2
+    assert "longer than 0.5 s" in answer.err
+
+
+def test_runs_are_compared_in_one_table(cli: Any, lab: Path) -> None:
+    rows = json.loads(cli("compare", "run", "--home", lab, "--json").out)
+    assert [row["iteration"] for row in rows] == [1, 2]
+    assert "win rate" in cli("compare", "run", "--home", lab).out
+
+
+def test_comparing_a_run_that_is_not_there_is_a_mistake(cli: Any, lab: Path) -> None:
+    answer = cli("compare", "run", "nobody", "--home", lab)
+    assert (answer.code, answer.out) == (2, "")
+    assert "'nobody'" in answer.err
+
+
+def test_an_export_is_what_trl_trains_on(cli: Any, lab: Path, tmp_path: Path) -> None:
+    to = tmp_path / "pairs.jsonl"
+    told = json.loads(cli("export", "run", "--to", to, "--home", lab, "--json").out)
+    rows = [json.loads(line) for line in to.read_text().splitlines()]
+    kept = json.loads(cli("query", "SELECT count(*) AS n FROM pairs WHERE kept", "--home", lab, "--json").out)[0]["n"]
+    assert (told["rows"], told["path"], len(rows)) == (kept, str(to), kept)
+    assert {"prompt", "chosen", "rejected"} <= rows[0].keys()
+
+
+def test_all_pairs_are_exported_on_demand_and_people_are_told_how_many(cli: Any, lab: Path, tmp_path: Path) -> None:
+    answer = cli("export", "run", "--all", "--format", "parquet", "--to", tmp_path, "--home", lab)
+    assert answer.out.startswith(f"36 rows in {tmp_path / 'run.parquet'}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--format", "word"], "no export format 'word'"),
+        (["nobody"], "no run 'nobody'"),
+        (["run", "--to", "hub:me/pairs"], "only to files"),
+    ],
+)
+def test_an_export_that_cannot_be_is_a_mistake(
+    cli: Any, lab: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    answer = cli("export", "--to", tmp_path / "x", *arguments, "--home", lab)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+    assert "hint: " in answer.err
+
+
+def test_a_file_that_is_there_is_replaced_only_when_told_to(cli: Any, lab: Path, tmp_path: Path) -> None:
+    to = tmp_path / "pairs.jsonl"
+    to.write_text("mine")
+    assert cli("export", "run", "--to", to, "--home", lab).code == 2
+    assert to.read_text() == "mine"
+    assert cli("export", "run", "--to", to, "--home", lab, "--overwrite").code == 0
+    assert to.read_text() != "mine"

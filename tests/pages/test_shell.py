@@ -1,0 +1,133 @@
+"""What pages share."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from pages.shell import Lab, fresh, is_alive, line_of, no_runs, nothing_yet, selection, told
+from storage.errors import StorageFault
+from synpo_lab.errors import ConfigError, StorageError
+from tests.pages.conftest import RUN
+from tests.plausible_run import write_run
+
+
+def request(**query: str) -> gr.Request:
+    return gr.Request(query_params=query)
+
+
+def test_the_address_names_the_run_and_a_wrong_one_falls_back_to_the_newest(tmp_path: Path) -> None:
+    write_run(tmp_path, "older", iterations=1, prompts=10, created_at=1_000.0)
+    write_run(tmp_path, "newer", iterations=1, prompts=10, created_at=2_000.0)
+    lab = Lab(tmp_path)
+    chosen = [selection(lab, request(**query)).run_id for query in ({"run": "older"}, {"run": "../older"}, {})]
+    lab.close()
+    assert chosen == ["older", "newer", "newer"]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "number"),
+    [
+        ("3", 3, 3.0),
+        ("-1", None, -1.0),
+        ("0.5", None, 0.5),
+        ("nan", None, None),
+        ("x", None, None),
+        ("9" * 30, None, 1e30),
+    ],
+)
+def test_numbers_of_the_address_are_numbers_or_nothing(
+    lab: Lab, text: str, whole: int | None, number: float | None
+) -> None:
+    chosen = selection(lab, request(n=text))
+    assert (chosen.whole("n"), chosen.number("n")) == (whole, number)
+
+
+def test_a_mistake_is_told_with_its_hint_and_without_markup_of_its_own() -> None:
+    def fail() -> None:
+        raise ConfigError("no config '<b>x</b>'", hint="name another")
+
+    with pytest.raises(gr.Error) as caught:
+        told(fail)()
+    assert "&lt;b&gt;" in caught.value.message
+    assert "name another" in caught.value.message
+    assert caught.value.print_exception is False
+
+
+def test_a_storage_problem_is_told_too() -> None:
+    def fail() -> None:
+        raise StorageFault("cannot read /x", hint="look at its rights")
+
+    with pytest.raises(gr.Error, match="cannot read /x"):
+        told(fail)()
+
+
+def test_only_what_changed_is_drawn_again() -> None:
+    drawn: list[str] = []
+    panels: list[Any] = [("a", lambda: drawn.append("first")), ("b", lambda: drawn.append("second"))]
+    _, seen = fresh(panels, [])
+    fresh([panels[0], ("c", panels[1][1])], seen)
+    assert drawn == ["first", "second", "second"]
+
+
+def test_a_lab_knows_its_runs_and_that_a_toy_is_a_toy(lab: Lab) -> None:
+    assert [status.run_id for status in lab.runs()] == [RUN]
+    assert lab.run("nobody") is None
+    assert lab.is_toy(RUN)
+    assert not lab.is_toy(None)
+    assert "toy model" in line_of(lab, RUN)
+    assert not is_alive(lab.run(RUN))
+
+
+def test_the_first_run_starts_by_itself_in_an_empty_home_only(counting: Path) -> None:
+    lab = Lab(counting)
+    run_id = lab.start_first_run()
+    assert run_id is not None
+    assert run_id.startswith("pocket-")
+    assert lab.start_first_run() is None
+    assert [status.run_id for status in lab.runs()] == [run_id]
+    lab.close()
+
+
+def test_a_read_only_lab_starts_nothing_and_says_how_it_is_done(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    lab = Lab(tmp_path, read_only=True)
+    assert lab.start_first_run() is None
+    assert "read-only" in no_runs(lab)
+    lab.close()
+
+
+def test_a_home_that_cannot_be_written_is_a_mistake_with_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError) as caught:
+        Lab(tmp_path / "file" / "home")
+    assert "--home" in caught.value.hint
+
+
+def test_what_is_missing_says_when_it_comes_or_what_to_do(lab: Lab) -> None:
+    finished = lab.run(RUN)
+    assert "Resume the run" in nothing_yet(finished, "pairs", "They come later.")
+
+
+def test_numbers_of_whole_stages_are_asked_for_once_a_stage(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = lab.run(RUN)
+    assert status is not None
+    first = lab.overview(status)
+    assert [row.iteration for row in first] == [0, 1, 2]
+    assert lab.overview(status) is first
+
+
+def test_files_of_a_lab_go_with_it(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    folder = lab.downloads
+    assert folder.is_dir()
+    lab.close()
+    del lab
+    deadline = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < deadline:
+        import gc
+
+        gc.collect()
+    assert not folder.exists()

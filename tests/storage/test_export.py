@@ -1,0 +1,196 @@
+"""What leaves the lab is what is in it, in the shape the other tool reads."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from storage import Database, StorageFault, Store, export
+from storage.queries import PairFilter, PairQuery
+from synpo_lab.config import FilterConfig
+from synpo_lab.records import EvalResult, Pair, Prompt, Response
+from synpo_lab.stages.filter_pairs import drop_reason
+
+TinyStore = Callable[..., Store]
+ODD = 'a "quoted", text\nof two lines\twith \x00 NUL, 🦉, \u2028 and \\'
+
+
+@pytest.fixture
+def pairs(small_run: list[Any]) -> list[Pair]:
+    found = [record for record in small_run if isinstance(record, Pair)]
+    return [replace(found[0], chosen=ODD, kept=True, drop_reason=None), *found[1:]]
+
+
+@pytest.fixture
+def database(tiny_store: TinyStore, pairs: list[Pair]) -> Iterator[Database]:
+    opened = Database(tiny_store(pairs))
+    yield opened
+    opened.close()
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["pair_id"]: row for row in rows}
+
+
+def test_trl_rows_hold_the_kept_pairs_and_load_as_a_dataset(
+    database: Database, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = [pair for pair in pairs if pair.kept]
+    report = export(database, "run", tmp_path / "out.jsonl", "trl")
+    assert (report.rows, report.bytes) == (len(kept), (tmp_path / "out.jsonl").stat().st_size)
+    rows = by_id(lines(report.path))
+    assert rows == {
+        pair.pair_id: {
+            "prompt": pair.prompt,
+            "chosen": pair.chosen,
+            "rejected": pair.rejected,
+            "score_chosen": pair.chosen_score,
+            "score_rejected": pair.rejected_score,
+            "gap": pair.gap,
+            "iteration": pair.iteration,
+            "pair_id": pair.pair_id,
+        }
+        for pair in kept
+    }
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from datasets import load_dataset
+
+    loaded = load_dataset("json", data_files=str(report.path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert by_id(list(loaded)) == rows
+
+
+def test_jsonl_and_parquet_hold_every_column_of_every_pair(
+    database: Database, pairs: list[Pair], tmp_path: Path
+) -> None:
+    expected = {pair.pair_id: {"run_id": "run", **asdict(pair)} for pair in pairs}
+    assert by_id(lines(export(database, "run", tmp_path / "a.jsonl", "jsonl", kept=False).path)) == expected
+    table = pq.read_table(export(database, "run", tmp_path / "a.parquet", "parquet", kept=False).path)
+    assert by_id(table.to_pylist()) == expected
+
+
+def test_csv_holds_the_same_rows_as_text(database: Database, pairs: list[Pair], tmp_path: Path) -> None:
+    report = export(database, "run", tmp_path / "a.csv", "csv", kept=False)
+    with report.path.open(encoding="utf-8", newline="") as file:
+        rows = by_id(list(csv.DictReader(file)))
+    assert len(rows) == len(pairs)
+    for pair in pairs:
+        assert rows[pair.pair_id]["chosen"] == pair.chosen
+        assert float(rows[pair.pair_id]["gap"]) == pair.gap
+        assert rows[pair.pair_id]["drop_reason"] == (pair.drop_reason or "")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\r=1"])
+def test_a_spreadsheet_runs_no_text_as_a_formula(
+    tiny_store: TinyStore, pairs: list[Pair], tmp_path: Path, text: str
+) -> None:
+    database = Database(tiny_store([replace(pairs[0], chosen=text, gap=-0.5)]))
+    report = export(database, "run", tmp_path, "csv", kept=False)
+    with report.path.open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["chosen"] == f"'{text}"
+    assert row["gap"] == "-0.5"
+    exact = lines(export(database, "run", tmp_path, "jsonl", kept=False).path)
+    assert exact[0]["chosen"] == text
+
+
+def test_a_filtered_view_is_exported_as_it_is(database: Database, pairs: list[Pair], tmp_path: Path) -> None:
+    report = export(database, "run", tmp_path / "a", "jsonl", kept=False, query=PairQuery(iteration=2, min_gap=0.1))
+    assert set(by_id(lines(report.path))) == {p.pair_id for p in pairs if p.iteration == 2 and p.gap >= 0.1}
+    rules = FilterConfig(min_gap=0.3, max_repetition=0.9)
+    report = export(database, "run", tmp_path / "b", "jsonl", rules=PairFilter(**rules.model_dump()))
+    assert set(by_id(lines(report.path))) == {p.pair_id for p in pairs if drop_reason(p, rules) is None}
+
+
+def test_alpaca_eval_outputs_are_the_last_policys_answers(
+    tiny_store: TinyStore, small_run: list[Any], tmp_path: Path
+) -> None:
+    report = export(Database(tiny_store(small_run)), "run", tmp_path, "alpaca-eval")
+    assert report.path.name == "run.json"
+    texts = {r.response_id: r.text for r in small_run if isinstance(r, Response)}
+    prompts = {p.prompt_id: p.text for p in small_run if isinstance(p, Prompt)}
+    results = [r for r in small_run if isinstance(r, EvalResult) and (r.iteration, r.suite) == (2, "pocket")]
+    expected = {prompts[result.prompt_id]: texts[result.response_a] for result in results}
+    outputs = json.loads(report.path.read_text())
+    assert {output["instruction"]: output["output"] for output in outputs} == expected
+    assert {output["generator"] for output in outputs} == {"run/M_2"}
+    assert report.rows == len(outputs) == len(expected)
+
+
+def test_alpaca_eval_outputs_of_pairs_alone_are_the_chosen_answers(
+    database: Database, pairs: list[Pair], tmp_path: Path
+) -> None:
+    outputs = json.loads(export(database, "run", tmp_path, "alpaca-eval", kept=False).path.read_text())
+    assert {output["instruction"]: output["output"] for output in outputs} == {p.prompt: p.chosen for p in pairs}
+
+
+def test_llm_comparator_sets_the_policy_against_its_opponent(
+    tiny_store: TinyStore, small_run: list[Any], tmp_path: Path
+) -> None:
+    report = export(Database(tiny_store(small_run)), "run", tmp_path / "c.json", "llm-comparator")
+    comparison = json.loads(report.path.read_text())
+    assert comparison["models"] == [{"name": "M_2"}, {"name": "M_0"}]
+    assert set(comparison["metadata"]) == {"source_path", "custom_fields_schema"}
+    results = [r for r in small_run if isinstance(r, EvalResult) and (r.iteration, r.suite) == (2, "pocket")]
+    assert sorted(example["score"] for example in comparison["examples"]) == pytest.approx(
+        sorted(r.score_a - r.score_b for r in results)
+    )
+    for example in comparison["examples"]:
+        assert example["output_text_a"].startswith("new 2")
+        assert example["output_text_b"].startswith("old")
+        assert (example["tags"], example["individual_rater_scores"]) == (["iteration 2"], [])
+
+
+def test_llm_comparator_scores_stay_on_its_scale(tiny_store: TinyStore, pairs: list[Pair], tmp_path: Path) -> None:
+    gaps = [7.0, -3.0, math.nan, 0.25]
+    database = Database(tiny_store(replace(pairs[i], gap=gap) for i, gap in enumerate(gaps)))
+    comparison = json.loads(export(database, "run", tmp_path, "llm-comparator", kept=False).path.read_text())
+    assert sorted(example["score"] for example in comparison["examples"]) == [-1.5, 0.0, 0.25, 1.5]
+    assert comparison["models"] == [{"name": "chosen"}, {"name": "rejected"}]
+
+
+def test_a_score_that_is_no_number_is_null_in_json(tiny_store: TinyStore, pairs: list[Pair], tmp_path: Path) -> None:
+    database = Database(tiny_store([replace(pairs[0], gap=math.nan, chosen_score=math.inf)]))
+    (row,) = lines(export(database, "run", tmp_path, "trl", kept=False).path)
+    assert (row["gap"], row["score_chosen"]) == (None, None)
+
+
+def test_a_file_that_exists_is_left_alone_unless_told(database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text("mine")
+    with pytest.raises(StorageFault, match="exists already"):
+        export(database, "run", path, "trl")
+    assert path.read_text() == "mine"
+    assert export(database, "run", path, "trl", overwrite=True).rows > 0
+    assert path.read_text() != "mine"
+
+
+def test_a_failed_export_leaves_no_file(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StorageFault, match="nothing to export") as fault:
+        export(database, "run", tmp_path / "a", "jsonl", query=PairQuery(min_gap=99))
+    assert "--all" in fault.value.hint
+
+    def broken(*_: Any) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys.modules["storage.export"], "_json", broken)
+    with pytest.raises(StorageFault, match="No space left"):
+        export(database, "run", tmp_path / "b", "jsonl")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "lab"] == []
+
+
+def test_an_unknown_run_or_format_is_said_to_be(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(StorageFault, match="no run 'other'"):
+        export(database, "other", tmp_path / "a", "trl")
+    with pytest.raises(StorageFault, match="llm-comparator"):
+        export(database, "run", tmp_path / "a", "xlsx")  # type: ignore[arg-type]

@@ -1,0 +1,182 @@
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synpo_lab.config import SFTConfig
+from synpo_lab.errors import TrainingError
+from synpo_lab.training.batches import BucketSampler
+from synpo_lab.training.sft import SFT, train_sft
+from synpo_lab.training.trainer import TrainingStopped, _without_dropout
+from tests.tiny_model import tiny_llama
+
+Rows = list[tuple[str, str]]
+
+CONFIG = SFTConfig(learning_rate=3e-3, batch_size=8, epochs=3, max_length=64)
+
+
+def after(steps: int) -> Callable[[], bool]:
+    asked = iter(range(1, 1000))
+    return lambda: next(asked) >= steps
+
+
+def losses(base: Any, rows: Rows, out: Path, **more: Any) -> list[float]:
+    steps: list[dict[str, Any]] = []
+    try:
+        train_sft(base, rows, more.pop("config", CONFIG), out, seed=0, log=steps.append, device="cpu", **more)
+    except TrainingStopped:
+        assert not out.exists()
+    return [step["loss"] for step in steps]
+
+
+@pytest.mark.parametrize("stop", [3, 5, 7])
+@pytest.mark.parametrize("micro", [None, 4])
+def test_a_stopped_training_goes_on_with_the_same_curve(
+    base: Path, tmp_path: Path, rows: Rows, stop: int, micro: int | None
+) -> None:
+    """40 rows in batches of 8: 5 steps an epoch, so the stops are inside an epoch, at its end, and in the second."""
+    config = CONFIG.model_copy(update={"micro_batch_size": micro})
+    whole = losses(base, rows, tmp_path / "whole", config=config)
+    checkpoints = tmp_path / "checkpoints"
+    first = losses(base, rows, tmp_path / "part", config=config, should_stop=after(stop), checkpoints=checkpoints)
+    assert [folder.name for folder in checkpoints.iterdir()] == [f"checkpoint-{stop}"]
+    rest = losses(base, rows, tmp_path / "part", config=config, checkpoints=checkpoints)
+    assert len(whole) == 15
+    assert first + rest == whole
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "part")]
+    assert weights[0] == weights[1]
+    assert not checkpoints.exists()
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(base: Path, tmp_path: Path, rows: Rows) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    first = losses(base, rows, tmp_path / "out", should_stop=after(4), checkpoints=checkpoints)
+    torn = checkpoints / "checkpoint-9"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"half")
+    rest = losses(base, rows, tmp_path / "out", checkpoints=checkpoints)
+    assert len(first + rest) == 15
+
+
+def test_checkpoints_are_saved_from_time_to_time_and_only_the_newest_is_kept(
+    base: Path, tmp_path: Path, rows: Rows
+) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    seen: list[list[str]] = []
+
+    def look() -> bool:
+        seen.append(sorted(folder.name for folder in checkpoints.glob("checkpoint-*")))
+        return False
+
+    losses(base, rows, tmp_path / "out", should_stop=look, checkpoints=checkpoints, checkpoint_minutes=0)
+    assert seen[:4] == [[], ["checkpoint-1"], ["checkpoint-2"], ["checkpoint-3"]]
+
+
+def test_a_short_training_writes_no_checkpoint(base: Path, tmp_path: Path, rows: Rows) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    found: list[Path] = []
+
+    def look() -> bool:
+        found.extend(checkpoints.rglob("*.safetensors"))
+        return False
+
+    losses(base, rows, tmp_path / "out", should_stop=look, checkpoints=checkpoints)
+    assert found == []
+
+
+def test_stopping_without_a_checkpoint_folder_keeps_nothing(base: Path, tmp_path: Path, rows: Rows) -> None:
+    with pytest.raises(TrainingStopped, match="step 2 of 15"):
+        train_sft(base, rows, CONFIG, tmp_path / "out", seed=0, should_stop=after(2), device="cpu")
+    assert {path.name for path in tmp_path.iterdir()} == {"M_0"}
+
+
+def test_a_loss_that_is_not_finite_is_an_error_with_a_hint(base: Path, tmp_path: Path, rows: Rows) -> None:
+    wild = CONFIG.model_copy(update={"learning_rate": 1e30, "warmup_ratio": 0.0})
+    with pytest.raises(TrainingError, match="diverged at step") as caught:
+        train_sft(base, rows, wild, tmp_path / "out", seed=0, device="cpu")
+    assert "lower learning_rate (now 1e+30)" in caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_running_out_of_memory_names_the_setting_to_lower(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SFT, "loss", full)
+    with pytest.raises(TrainingError, match="8 rows per forward") as caught:
+        train_sft(base, rows, CONFIG, tmp_path / "out", seed=0, device="cpu")
+    assert "micro_batch_size" in caught.value.hint
+
+
+def test_a_micro_batch_must_divide_the_batch(base: Path, tmp_path: Path, rows: Rows) -> None:
+    with pytest.raises(TrainingError, match="3 does not divide batch_size 8"):
+        train_sft(base, rows, CONFIG.model_copy(update={"micro_batch_size": 3}), tmp_path / "out", seed=0, device="cpu")
+
+
+@pytest.mark.parametrize(("schedule", "last"), [("constant", 3e-3), ("linear", 0.0), ("cosine", 0.0)])
+def test_the_learning_rate_rises_then_follows_its_schedule(
+    base: Path, tmp_path: Path, rows: Rows, schedule: str, last: float
+) -> None:
+    steps: list[dict[str, Any]] = []
+    config = CONFIG.model_copy(update={"schedule": schedule, "warmup_ratio": 0.2})
+    train_sft(base, rows, config, tmp_path / "out", seed=0, log=steps.append, device="cpu")
+    rates = [step["lr"] for step in steps]
+    assert rates[:4] == pytest.approx([0, 1e-3, 2e-3, 3e-3])
+    assert rates[-1] == pytest.approx(last, abs=3e-4)
+
+
+def test_gradients_are_clipped_after_their_norm_is_logged(base: Path, tmp_path: Path, rows: Rows) -> None:
+    steps: list[dict[str, Any]] = []
+    config = CONFIG.model_copy(update={"max_grad_norm": 1e-9, "warmup_ratio": 0.0})
+    train_sft(base, rows, config, tmp_path / "out", seed=0, log=steps.append, device="cpu")
+    assert all(step["grad_norm"] > 0.1 for step in steps)
+
+
+def test_dropout_is_off_in_training() -> None:
+    model = tiny_llama(32, attention_dropout=0.9)
+    model.model.embed_tokens = torch.nn.Sequential(model.model.embed_tokens, torch.nn.Dropout(0.9))
+    _without_dropout(model)
+    ids = torch.arange(6, 20).unsqueeze(0)
+    model.train()
+    assert torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_the_process_needs_no_network_and_no_progress_bars(
+    base: Path, tmp_path: Path, rows: Rows, capfd: pytest.CaptureFixture[str]
+) -> None:
+    losses(base, rows, tmp_path / "out")
+    assert capfd.readouterr() == ("", "")
+
+
+@given(st.lists(st.integers(1, 90), max_size=200), st.integers(1, 9), st.integers(0, 5), st.integers(0, 2**31))
+def test_an_epoch_is_a_permutation_that_follows_from_seed_and_epoch(
+    lengths: list[int], batch_size: int, epoch: int, seed: int
+) -> None:
+    orders = []
+    for _ in range(2):
+        sampler = BucketSampler(lengths, batch_size, seed)
+        sampler.set_epoch(epoch)
+        orders.append(list(sampler))
+    assert sorted(orders[0]) == list(range(len(lengths)))
+    assert orders[0] == orders[1]
+
+
+def test_batches_hold_rows_of_a_like_length_in_a_random_order() -> None:
+    rng = random.Random(0)
+    lengths = [rng.randint(10, 80) for _ in range(640)]
+    sampler = BucketSampler(lengths, 16, seed=0)
+    order = list(sampler)
+    batches = [[lengths[i] for i in order[k : k + 16]] for k in range(0, 640, 16)]
+    padding = 1 - sum(lengths) / sum(len(batch) * max(batch) for batch in batches)
+    assert padding < 0.1
+    tops = [max(batch) for batch in batches]
+    assert tops not in (sorted(tops), sorted(tops, reverse=True))
+    sampler.set_epoch(1)
+    assert list(sampler) != order
