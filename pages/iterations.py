@@ -81,7 +81,7 @@ def build(lab: Lab) -> None:
         rules: dict[str, Any] = {
             f"filter__{name}": cut for name in FILTER_RULES if (cut := asked.number(name)) is not None
         }
-        values = filled(lab, asked.run_id, **rules) if rules else filled(lab, None)
+        values = filled(lab, asked.run_id, **rules) if rules else [gr.skip()] * len(form.all)
         wants_new = (bool(rules) or "new" in asked.query) and not lab.read_only
         tab = gr.Tabs(selected="new") if wants_new else gr.skip()
         return [picked(lab, asked.run_id), tab, *values, *show(asked.run_id, LATEST, [])]

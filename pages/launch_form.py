@@ -48,14 +48,15 @@ def launch_form(lab: Lab, picker: gr.Dropdown) -> LaunchForm:
         info="a built-in config, or what the selected run was given",
     )
     described = form.fields()
-    components = []
+    written = config.load(START).to_yaml()  # filled in from the first moment: no late answer overwrites an edit
+    values = form.values_of(written)
     with gr.Row(elem_classes="lab-form"):
-        components = [_component(field) for field in described]
+        components = [_component(field, values[field.key]) for field in described]
     with gr.Accordion("Everything, as YAML", open=False):
-        text = gr.Code(language="yaml", label="run.yaml", lines=18, max_lines=40, elem_id="form-yaml")
+        text = gr.Code(written, language="yaml", label="run.yaml", lines=18, max_lines=40, elem_id="form-yaml")
     status = gr.HTML(elem_id="form-status")
     button = gr.Button("Start this run", variant="primary", elem_id="form-launch", scale=0, min_width=180)
-    draft = gr.State("")
+    draft = gr.State(written)
     made = LaunchForm(button, status, text, components, draft)
 
     def follow_yaml(written: str) -> list[Any]:
@@ -128,18 +129,20 @@ def _fine() -> Markup:
     return Markup('<p class="lab-fine">This config is valid.</p>')
 
 
-def _component(field: form.Field) -> Any:
+def _component(field: form.Field, value: Any) -> Any:
     common = {
+        "value": value,
         "label": field.key,
         "info": field.meaning,
         "min_width": 260,
+        "interactive": True,
         "elem_id": f"form-{field.key.replace('.', '-')}",
     }
     if field.kind == "choice":
-        return gr.Dropdown(list(field.choices), interactive=True, **common)
+        return gr.Dropdown(list(field.choices), **common)
     if field.kind == "switch":
-        return gr.Checkbox(interactive=True, **common)
+        return gr.Checkbox(**common)
     if field.kind in {"text", "numbers"}:
-        return gr.Textbox(interactive=True, **common)
+        return gr.Textbox(**common)
     # The schema's bounds are told by `status`, with a hint; a Number that refuses them says nothing of use.
-    return gr.Number(interactive=True, precision=0 if field.kind == "whole" else None, **common)
+    return gr.Number(precision=0 if field.kind == "whole" else None, **common)

@@ -16,12 +16,8 @@ from pages.shell import (
     edited,
     follow,
     heading,
-    line_of,
     no_runs,
     nothing_yet,
-    on_load,
-    picked,
-    selection,
     told,
 )
 from pages.text import count, excerpt, signed, visible
@@ -107,34 +103,16 @@ def build(lab: Lab) -> None:
         asked = Asked(*wanted)
         return _show(lab, run_id, _first(lab, run_id, asked), marked, asked)
 
-    @told
-    def open_page(request: gr.Request) -> list[Any]:
-        chosen = selection(lab, request)
+    def fill(chosen: Selection) -> list[Any]:
         run_id, asked = chosen.run_id, _asked(chosen)
-        head = [picked(lab, run_id), line_of(lab, run_id), *_filter_updates(lab, run_id, asked)]
         pair_id = _named(lab, chosen) or _first(lab, run_id, asked)
-        return [*head, *_show(lab, run_id, pair_id, next(iter(COMPARE)), asked)]
+        shown = _show(lab, run_id, pair_id, next(iter(COMPARE)), asked)
+        return [*_filter_updates(lab, run_id, asked), next(iter(COMPARE)), *shown]
 
-    @told
-    def pick(run_id: str | None, marked: str = next(iter(COMPARE))) -> list[Any]:
-        shown = _show(lab, run_id, _first(lab, run_id, Asked()), marked, Asked())
-        return [*_filter_updates(lab, run_id, Asked()), *shown]
+    def has_pairs(run_id: str | None) -> bool:
+        return bool(pair_drop_reasons(lab.database, run_id or ""))
 
-    on_load(lab, open_page, [picker, line, *filters, *outputs])
-    picker.input(
-        lambda run_id, marked: [line_of(lab, run_id), *pick(run_id, marked)],
-        [picker, compare],
-        [line, *filters, *outputs],
-        **QUIET,
-    )
-    follow(
-        lab,
-        picker,
-        line,
-        lambda run_id: bool(pair_drop_reasons(lab.database, run_id or "")),
-        pick,
-        [*filters, *outputs],
-    )
+    follow(lab, picker, line, has_pairs, fill, [*filters, compare, *outputs])
     changed = gr.on(
         [edited(part) for part in filters],
         first,

@@ -13,12 +13,8 @@ from pages.shell import (
     edited,
     follow,
     heading,
-    line_of,
     no_runs,
     nothing_yet,
-    on_load,
-    picked,
-    selection,
     told,
 )
 from pages.text import count, excerpt, one_line
@@ -87,18 +83,7 @@ def build(lab: Lab) -> None:
         values = _asked(chosen)
         return [*_filter_updates(lab, chosen.run_id, values), *show(chosen.run_id, *values.values())]
 
-    @told
-    def pick(run_id: str | None) -> list[Any]:
-        return fill(Selection(run_id, {}))
-
-    @told
-    def open_page(request: gr.Request) -> list[Any]:
-        chosen = selection(lab, request)
-        return [picked(lab, chosen.run_id), line_of(lab, chosen.run_id), *fill(chosen)]
-
-    on_load(lab, open_page, [picker, line, *filters[1:], *shown])
-    picker.input(lambda run_id: [line_of(lab, run_id), *pick(run_id)], picker, [line, *filters[1:], *shown], **QUIET)
-    follow(lab, picker, line, lambda run_id: _has_prompts(lab, run_id), pick, [*filters[1:], *shown])
+    follow(lab, picker, line, lambda run_id: _has_prompts(lab, run_id), fill, [*filters[1:], *shown])
     gr.on(
         [edited(part) for part in filters[1:]],
         show,

@@ -229,26 +229,44 @@ def follow(
     picker: gr.Dropdown,
     line: gr.HTML,
     has_rows: Callable[[str | None], bool],
-    pick: Callable[[str | None], list[Any]],
+    fill: Callable[[Selection], list[Any]],
     outputs: Sequence[Any],
 ) -> None:
-    """Keep a page's run line live while the run is, and fill `outputs` by `pick(run_id)` once there are rows."""
+    """Fill `outputs` by `fill` when the page opens, when another run is picked, and once a live run has rows.
+
+    What the run is and whether it has rows is asked before the rows themselves: rows that come in between are shown at
+    the next look, and none can come after a run has ended.
+    """
     filled, timer = gr.State(False), gr.Timer(POLL_SECONDS, active=False)
 
-    def begin(run_id: str | None) -> list[Any]:
-        return [has_rows(run_id), gr.Timer(active=is_alive(lab.run(run_id)))]
+    def now(run_id: str | None) -> tuple[bool, bool]:
+        alive = is_alive(lab.run(run_id))
+        return alive, has_rows(run_id)
 
+    @told
     def open_page(request: gr.Request) -> list[Any]:
-        return begin(selection(lab, request).run_id)
+        asked = selection(lab, request)
+        return [picked(lab, asked.run_id), *show(asked)]
+
+    @told
+    def pick(run_id: str | None) -> list[Any]:
+        return show(Selection(run_id, {}))
+
+    def show(asked: Selection) -> list[Any]:
+        alive, has = now(asked.run_id)
+        return [line_of(lab, asked.run_id), has, gr.Timer(active=alive), *fill(asked)]
 
     @told
     def tick(run_id: str | None, was_filled: bool) -> list[Any]:
-        rows = pick(run_id) if not was_filled and has_rows(run_id) else [gr.skip()] * len(outputs)
-        return [line_of(lab, run_id), *begin(run_id), *rows]
+        alive, has = now(run_id)
+        wanted = not was_filled and (has or not alive)
+        rows = fill(Selection(run_id, {})) if wanted else [gr.skip()] * len(outputs)
+        return [line_of(lab, run_id), was_filled or has, gr.Timer(active=alive), *rows]
 
-    on_load(lab, open_page, [filled, timer])
-    picker.input(begin, picker, [filled, timer], **QUIET)
-    timer.tick(tick, [picker, filled], [line, filled, timer, *outputs], **QUIET)
+    shown = [line, filled, timer, *outputs]
+    on_load(lab, open_page, [picker, *shown])
+    picker.input(pick, picker, shown, **QUIET)
+    timer.tick(tick, [picker, filled], shown, **QUIET)
 
 
 def edited(component: Any) -> Any:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pages import charts
 from pages.components import Column, address, card, link, pill, table
-from pages.shell import QUIET, Lab, follow, heading, line_of, no_runs, nothing_yet, on_load, picked, selection, told
+from pages.shell import QUIET, Lab, Selection, follow, heading, no_runs, nothing_yet, told
 from pages.text import NOTHING, count, excerpt, number, one_line, signed
 from storage.queries import (
     Histogram,
@@ -82,8 +82,8 @@ def build(lab: Lab) -> None:
     def show(run_id: str, iteration: Any, *values: Any) -> list[Any]:
         return _show(lab, run_id, None if iteration in {"all", None} else iteration, _filter(*values))
 
-    @told
-    def start(run_id: str | None, wanted: float | None = None, iteration: int | None = None) -> list[Any]:
+    def fill(asked: Selection) -> list[Any]:
+        run_id, wanted, iteration = asked.run_id, asked.number("min_gap"), asked.whole("iteration")
         if run_id is None or not has_pairs(run_id):
             return [_none(lab, run_id), gr.Column(visible=False), *[gr.skip()] * (len(rules) + 1 + len(shown))]
         stored = _stored(lab, run_id)
@@ -103,15 +103,7 @@ def build(lab: Lab) -> None:
         where = gr.Dropdown(choices=rounds, value=iteration if iteration in rounds else "all")
         return ["", gr.Column(visible=True), where, *controls, *_show(lab, run_id, iteration, chosen)]
 
-    def open_page(request: gr.Request) -> list[Any]:
-        asked = selection(lab, request)
-        head = [picked(lab, asked.run_id), line_of(lab, asked.run_id)]
-        return [*head, *start(asked.run_id, asked.number("min_gap"), asked.whole("iteration"))]
-
-    everything = [nothing, content, iteration, *rules, *shown]
-    on_load(lab, open_page, [picker, line, *everything])
-    picker.input(lambda run_id: [line_of(lab, run_id), *start(run_id)], picker, [line, *everything], **QUIET)
-    follow(lab, picker, line, has_pairs, start, everything)
+    follow(lab, picker, line, has_pairs, fill, [nothing, content, iteration, *rules, *shown])
     moves = [cut.input, cut.release, repetition.input, score.input, ratio.input, iteration.input]
     moved = gr.on(moves, show, [picker, iteration, *rules], shown, trigger_mode="always_last", **QUIET)
     moved.then(None, cut, None, js="(cut) => { labAddress({min_gap: cut}); }", **QUIET)
