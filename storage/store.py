@@ -124,6 +124,22 @@ class RunStore:
         writer = parts.Writer(self._shelf_of, self._known)
         return writer.write(records)
 
+    def replace(self, kind: type, records: Iterable[Any]) -> int:
+        """Make these the records of a derived type (topics, findings), in place of all there were; return how many.
+
+        Written whole beside the old ones first: a crash leaves the old ones, or for a moment both.
+        """
+        self._check_writable()
+        old = [path for shelf in self._shelves(kind, None) for path in shelf.parts()]
+        fresh: dict[parts.Shelf, set[int]] = {}
+        writer = parts.Writer(self._shelf_of, lambda shelf: fresh.setdefault(shelf, set()))
+        count = writer.write(records)
+        for path in old:
+            with explained("replace", path):
+                path.unlink(missing_ok=True)
+        self._written = {shelf: known for shelf, known in self._written.items() if shelf.kind is not kind}
+        return count
+
     def read(self, kind: type[R], iteration: int | None = None) -> Iterator[R]:
         """The records of a type, of one iteration or all, in the order written, each identity once (the first)."""
         for shelf in self._shelves(kind, iteration):

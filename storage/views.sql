@@ -99,10 +99,14 @@ FROM parts.scores;
 -- repetition: share of the preferred answer that repeats itself, 0 to 1
 -- kept: whether the trainer of this iteration reads it
 -- drop_reason: the first rule that refused it; empty when kept
+-- similarity: share of words the two answers have in common, 0 to 1
+-- duplicate: whether an earlier pair of the run has the same prompt and the same two answers
+-- messages: JSON: the prompt's messages where it is more than one user turn
 CREATE VIEW pairs AS
 SELECT
     run_id, iteration, pair_id, prompt_id, prompt, chosen_id, rejected_id, chosen, rejected, chosen_score,
-    rejected_score, gap, len_chosen, len_rejected, repetition, kept, drop_reason
+    rejected_score, gap, len_chosen, len_rejected, repetition, kept, drop_reason, similarity,
+    coalesce(duplicate, false) AS duplicate, messages
 FROM parts.pairs;
 
 -- train_steps
@@ -146,6 +150,47 @@ SELECT
     run_id, iteration, suite, prompt_id, model_a, model_b, response_a, response_b, score_a, score_b, winner, len_a,
     len_b
 FROM parts.evals;
+
+-- pair_logps
+-- How likely does a policy find both sides of a pair it was trained on?
+-- run_id: the run
+-- iteration: the round whose training read the pair
+-- pair_id: the pair
+-- model: M_0, or the policy M_t of that round
+-- logp_chosen: nats per token of the chosen answer
+-- logp_rejected: nats per token of the rejected answer
+-- beta: of that training; reward = beta x nats per token
+-- gamma: its target margin, in reward units
+CREATE VIEW pair_logps AS
+SELECT run_id, iteration, pair_id, model, logp_chosen, logp_rejected, beta, gamma
+FROM parts.pair_logps;
+
+-- topics
+-- What is each prompt about, how new is it, and where does it lie on the map?
+-- run_id: the run
+-- iteration: the prompt's
+-- prompt_id: the prompt
+-- topic: number of its cluster
+-- label: the words that tell the cluster from the others
+-- x: place on the map
+-- y: place on the map
+-- novelty: 1 - similarity to the nearest seed, 0 to 1
+-- overlap: similarity to the nearest evaluation prompt, 0 to 1
+CREATE VIEW topics AS
+SELECT run_id, iteration, prompt_id, topic, label, x, y, novelty, overlap
+FROM parts.topics;
+
+-- findings
+-- Which pairs does the health report point at?
+-- run_id: the run
+-- iteration: the pair's
+-- kind: what was found
+-- pair_id: the pair
+-- value: the check's number for this pair
+-- detail: in words
+CREATE VIEW findings AS
+SELECT run_id, iteration, kind, pair_id, value, detail
+FROM parts.findings;
 
 -- events
 -- What happened when?

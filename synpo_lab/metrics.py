@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,6 +22,16 @@ def repetition(text: str, n: int = 3) -> float:
     words = re.findall(r"\w+", text.lower())
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def similarity(one: str, other: str) -> float:
+    """Share of their words that two texts have in common, 0..1, counted as often as they occur (Dice's coefficient).
+
+    Whatever stands between white space is a word; case is folded. Two texts without words are equal.
+    """
+    left, right = Counter(one.lower().split()), Counter(other.lower().split())
+    total = left.total() + right.total()
+    return 2 * (left & right).total() / total if total else 1.0
 
 
 def win_rate(preferences: Sequence[float]) -> tuple[float, float]:

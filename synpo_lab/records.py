@@ -89,14 +89,17 @@ class Pair:
     rejected_id: str
     chosen: str
     rejected: str
-    chosen_score: float
-    rejected_score: float
-    gap: float  # chosen_score - rejected_score
+    chosen_score: float | None  # None: nobody scored it (imported data)
+    rejected_score: float | None
+    gap: float | None  # chosen_score - rejected_score
     len_chosen: int  # characters
     len_rejected: int  # characters
     repetition: float  # 0..1: share of the chosen answer that repeats itself
     kept: bool  # the trainer of this iteration reads it
     drop_reason: str | None  # the first rule that refused it, None when kept
+    similarity: float | None = None  # 0..1: share of words the two sides have in common (metrics.similarity)
+    duplicate: bool = False  # an earlier pair of the run has the same prompt and the same two answers
+    messages: str | None = None  # JSON: the prompt's messages where it is more than one user turn, else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,49 @@ class EvalResult:
 
 
 @dataclass(frozen=True, slots=True)
+class PairLogp:
+    """What a policy thinks of a pair: the trainer's eye. Mean log-probs are per response token, the end token included."""
+
+    key: ClassVar[str] = "pair_id"
+    identity: ClassVar[tuple[str, ...]] = ("pair_id", "model")
+    iteration: int  # the round whose training read the pair
+    pair_id: str
+    model: str  # "M_0", or the policy M_t of that round
+    logp_chosen: float  # nats per token
+    logp_rejected: float  # nats per token
+    beta: float  # of the training that made M_t: reward = beta x mean log-prob (SimPO, eq. 4)
+    gamma: float  # target margin in reward units
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """Where a prompt stands among the prompts of its run. Derived: made again as a whole."""
+
+    key: ClassVar[str] = "prompt_id"
+    iteration: int  # the prompt's
+    prompt_id: str
+    topic: int  # number of its cluster
+    label: str  # the words that tell this cluster from the others (c-TF-IDF)
+    x: float  # place on the map
+    y: float
+    novelty: float | None  # 1 - cosine similarity to the nearest seed; None without seeds
+    overlap: float | None  # cosine similarity to the nearest evaluation prompt; None without any
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row that a health check points at. Derived: made again as a whole."""
+
+    key: ClassVar[str] = "pair_id"
+    identity: ClassVar[tuple[str, ...]] = ("kind", "pair_id")
+    iteration: int  # the pair's
+    kind: str  # "identical sides", "near-duplicate", ...
+    pair_id: str
+    value: float | None  # the check's number for this pair, in its own unit
+    detail: str  # in words: the other pair's id, the word found, ...
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A line of the run's log. Progress events carry done and total."""
 
@@ -172,4 +218,7 @@ TABLES: dict[str, type] = {
     "pairs": Pair,
     "train_steps": TrainStep,
     "evals": EvalResult,
+    "pair_logps": PairLogp,
+    "topics": Topic,
+    "findings": Finding,
 }

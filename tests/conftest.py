@@ -17,11 +17,14 @@ from synpo_lab.jobs import launching, stopping
 from synpo_lab.records import (
     TABLES,
     EvalResult,
+    Finding,
     Pair,
+    PairLogp,
     Prompt,
     Response,
     Score,
     Seed,
+    Topic,
     TrainStep,
     content_id,
 )
@@ -100,6 +103,7 @@ def _round(t: int, rng: random.Random) -> Iterator[Any]:
         prompt_id = content_id("prompt", text)
         yield Prompt(t, prompt_id, text, keywords, "noise", "generator", status, reason)
         if not reason:
+            yield Topic(t, prompt_id, i % 3, f"word{i % 3}", rng.random(), rng.random(), rng.random(), None)
             yield from _paired(t, prompt_id, text, rng)
     for trainee, variant in (("improver", ""), ("policy", "beta=4"), ("policy", "beta=10")):
         for step in range(1, 6):
@@ -116,11 +120,17 @@ def _paired(t: int, prompt_id: str, text: str, rng: random.Random) -> Iterator[A
     (rejected, low, _), (chosen, high, _) = made[0][1], made[2][1]
     gap, repetition = high.value - low.value, round(rng.random(), 2)
     reason = "gap" if gap <= 0.02 else "repetition" if repetition > 0.7 else rng.choice([None, None, "not sampled"])
+    pair_id = content_id("pair", chosen.response_id, rejected.response_id)
     yield Pair(
-        t, content_id("pair", chosen.response_id, rejected.response_id), prompt_id, text, chosen.response_id,
-        rejected.response_id, chosen.text, rejected.text, high.value, low.value, gap, len(chosen.text),
-        len(rejected.text), repetition, reason is None, reason,
+        t, pair_id, prompt_id, text, chosen.response_id, rejected.response_id, chosen.text, rejected.text, high.value,
+        low.value, gap, len(chosen.text), len(rejected.text), repetition, reason is None, reason,
+        round(rng.random(), 2),
     )  # fmt: skip
+    if len(chosen.text) > 2 * len(rejected.text):
+        yield Finding(t, "much longer", pair_id, len(chosen.text) / len(rejected.text), "chosen / rejected")
+    if reason is None:
+        for model, better in (("M_0", -2.0), (f"M_{t}", -0.8)):
+            yield PairLogp(t, pair_id, model, better - rng.random(), -1.5 - rng.random(), 10.0, 1.6)
 
 
 def _tests(rng: random.Random) -> Iterator[Any]:

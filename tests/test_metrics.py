@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synpo_lab.metrics import bradley_terry, length_controlled_win_rate, repetition, win_rate
+from synpo_lab.metrics import bradley_terry, length_controlled_win_rate, repetition, similarity, win_rate
 
 ALPACA_EVAL = Path(__file__).parents[2] / "shared" / "data" / "alpaca_eval"
 preferences = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3000), st.integers(0, 3000)), min_size=5, max_size=60)
@@ -156,3 +156,11 @@ def test_one_who_never_lost_is_far_ahead_and_finite() -> None:
 
 def test_no_battles_no_ratings() -> None:
     assert bradley_terry([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "share"),
+    [("a b c", "A b d", 2 / 3), ("a a b", "a", 0.5), ("", "  ", 1.0), ("a", "", 0.0), ("x y", "y x", 1.0)],
+)
+def test_similarity_counts_the_words_two_texts_share(one: str, other: str, share: float) -> None:
+    assert similarity(one, other) == similarity(other, one) == pytest.approx(share)

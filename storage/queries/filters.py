@@ -14,7 +14,7 @@ from storage.queries.page import Page
 # NaN is above every number in DuckDB but compares false in Python, where the trainer's filter runs: a pair without a
 # number for its gap is dropped, one without a number for its repetition is not dropped for that.
 _DROP_REASON = """CASE
-    WHEN NOT (gap > $min_gap) OR isnan(gap) THEN 'gap'
+    WHEN gap IS NULL OR NOT (gap > $min_gap) OR isnan(gap) THEN 'gap'
     WHEN $min_chosen_score IS NOT NULL AND chosen_score < $min_chosen_score THEN 'chosen score'
     WHEN $max_length_ratio IS NOT NULL AND len_chosen > $max_length_ratio * len_rejected THEN 'length'
     WHEN repetition > $max_repetition AND NOT isnan(repetition) THEN 'repetition'

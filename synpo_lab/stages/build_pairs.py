@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from synpo_lab.metrics import repetition
+from synpo_lab.metrics import repetition, similarity
 from synpo_lab.records import Pair, Response, content_id
 
 
@@ -39,6 +39,7 @@ def build_pairs(
             repetition=repetition(better.text),
             kept=False,
             drop_reason=None,
+            similarity=similarity(better.text, worse.text),
         )
 
 

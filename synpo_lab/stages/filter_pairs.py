@@ -10,9 +10,13 @@ from synpo_lab.records import Pair
 
 def drop_reason(pair: Pair, rules: FilterConfig) -> str | None:
     """The first rule that refuses the pair, None if it is kept (SynPO section 2.3: gap > tau, not repetitive)."""
-    if not pair.gap > rules.min_gap:
+    if pair.gap is None or not pair.gap > rules.min_gap:
         return "gap"
-    if rules.min_chosen_score is not None and pair.chosen_score < rules.min_chosen_score:
+    if (
+        rules.min_chosen_score is not None
+        and pair.chosen_score is not None
+        and pair.chosen_score < rules.min_chosen_score
+    ):
         return "chosen score"
     if rules.max_length_ratio is not None and pair.len_chosen > rules.max_length_ratio * pair.len_rejected:
         return "length"

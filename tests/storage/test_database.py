@@ -26,6 +26,9 @@ DESIGN = {
     "train_steps": "run_id iteration trainee step loss lr grad_norm reward_margin reward_accuracy logp_chosen "
     "logp_rejected tokens_per_s",
     "evals": "run_id iteration suite prompt_id model_a model_b score_a score_b winner len_a len_b",
+    "pair_logps": "run_id iteration pair_id model logp_chosen logp_rejected beta gamma",
+    "topics": "run_id iteration prompt_id topic label x y novelty overlap",
+    "findings": "run_id iteration kind pair_id value detail",
     "events": "run_id at stage iteration done total message",
     "notes": "pair_id verdict text author at",
 }

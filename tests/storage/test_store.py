@@ -16,7 +16,7 @@ import pytest
 
 from storage import RunStore, StorageFault, Store, atomic, parts
 from storage.log import append_line
-from synpo_lab.records import TABLES, Note, Pair, Prompt, Score
+from synpo_lab.records import TABLES, Note, Pair, Prompt, Score, Topic
 
 SCORES = [Score(1 + i % 2, f"r{i}", "rubric", "total", i / 7) for i in range(10)]
 
@@ -125,6 +125,29 @@ def test_a_row_written_twice_by_two_writers_is_read_once_and_the_first_wins(run:
         (copy, *_) = sorted(folder.glob("part-*"))
         copy.with_name("part-99999999999999999999-copy.parquet").write_bytes(copy.read_bytes())
     assert [score.response_id for score in run.read(Score, 1)] == ["r", "new"]
+
+
+def test_derived_rows_take_the_place_of_those_before_in_every_iteration(run: RunStore) -> None:
+    run.append([Topic(t, f"p{t}", 0, "old", 0.0, 0.0, None, None) for t in (1, 2)])
+    new = Topic(2, "p2", 5, "new", 1.0, 1.0, 0.5, None)
+    assert run.replace(Topic, iter([new])) == 1
+    assert list(run.read(Topic)) == [new]
+    assert run.append([new]) == 0
+    assert run.replace(Topic, iter([])) == 0
+    assert list(run.read(Topic)) == []
+
+
+def test_rows_that_cannot_be_made_leave_the_derived_rows_of_before(run: RunStore) -> None:
+    old = Topic(1, "p1", 0, "old", 0.0, 0.0, None, None)
+    run.append([old])
+
+    def broken() -> Iterator[Topic]:
+        raise ValueError("no")
+        yield old
+
+    with pytest.raises(ValueError, match="no"):
+        run.replace(Topic, broken())
+    assert list(run.read(Topic)) == [old]
 
 
 def test_many_rows_make_parts_of_bounded_size(run: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
