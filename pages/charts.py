@@ -47,8 +47,8 @@ pio.templates["synpo"] = go.layout.Template(
 )
 
 
-def _figure(title: str, x: str, y: str, *, height: int, keep: str) -> go.Figure:
-    """`keep`: as long as it stays the same, zoom and hidden series survive a refresh."""
+def figure_of(title: str, x: str, y: str, *, height: int = 340, keep: str = "") -> go.Figure:
+    """An empty chart with its title and axis names. `keep`: as long as it stays the same, zoom and hidden series survive a refresh."""
     figure = go.Figure(layout={"template": "synpo", "title": {"text": title}, "height": height, "uirevision": keep})
     figure.update_xaxes(title_text=x)
     figure.update_yaxes(title_text=y)
@@ -57,7 +57,7 @@ def _figure(title: str, x: str, y: str, *, height: int, keep: str) -> go.Figure:
 
 def win_rate(rows: Sequence[Mapping[str, Any]], run_id: str) -> go.Figure:
     """Win rate against M_0 with its 95 % interval. `rows`: iteration, win_rate, low, high, n, ties."""
-    figure = _figure("Win rate against M₀", "iteration", "win rate", height=330, keep=run_id)
+    figure = figure_of("Win rate against M₀", "iteration", "win rate", height=330, keep=run_id)
     x = [row["iteration"] for row in rows]
     told = [f"{row['n']:,} prompts, {row['ties']:,} ties" for row in rows]
     band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
@@ -80,7 +80,7 @@ def win_rate(rows: Sequence[Mapping[str, Any]], run_id: str) -> go.Figure:
 
 def mean_scores(rows: Sequence[Any], run_id: str) -> go.Figure:
     """Mean total scores per iteration. `rows`: IterationOverview."""
-    figure = _figure("Mean scores", "iteration", "mean score", height=330, keep=run_id)
+    figure = figure_of("Mean scores", "iteration", "mean score", height=330, keep=run_id)
     for role in ("initial", "draft", "improved", "policy"):
         points = [(row.iteration, mean) for row in rows if (mean := getattr(row, f"mean_{role}")) is not None]
         if points:
@@ -104,7 +104,7 @@ def _waiting(figure: go.Figure, until: str) -> go.Figure:
 
 def gap_histogram(edges: Sequence[float], counts: Sequence[int], cut: float, stored: float, keep: str) -> go.Figure:
     """Gaps in equal bins, with the cut chosen and the one the run had."""
-    figure = _figure("Gaps of all pairs", "gap = score(chosen) − score(rejected)", "pairs", height=340, keep=keep)
+    figure = figure_of("Gaps of all pairs", "gap = score(chosen) − score(rejected)", "pairs", height=340, keep=keep)
     bins = list(itertools.pairwise(edges))
     figure.add_bar(
         x=[left for left, _ in bins], y=list(counts), width=[right - left for left, right in bins], offset=0,
@@ -133,7 +133,7 @@ def gap_histogram(edges: Sequence[float], counts: Sequence[int], cut: float, sto
 
 def kept_and_dropped(rows: Sequence[Any], keep: str) -> go.Figure:
     """Stacked bars per iteration: kept, then what each rule drops. `rows`: ThresholdCount."""
-    figure = _figure("Kept and dropped", "iteration", "pairs", height=340, keep=keep)
+    figure = figure_of("Kept and dropped", "iteration", "pairs", height=340, keep=keep)
     x = [row.iteration for row in rows]
     figure.add_bar(x=x, y=[row.kept for row in rows], name="kept", marker={"color": COLOURS["kept"]})
     patterns = {"gap": "", "chosen score": "/", "length": "x", "repetition": "."}
@@ -151,7 +151,7 @@ def kept_and_dropped(rows: Sequence[Any], keep: str) -> go.Figure:
 
 def training(curves: Mapping[str, Sequence[tuple[int, float]]], title: str, unit: str, keep: str) -> go.Figure:
     """One quantity of each training over its steps. `curves`: (step, value) points by name."""
-    figure = _figure(title, "optimiser step", unit, height=270, keep=keep)
+    figure = figure_of(title, "optimiser step", unit, height=270, keep=keep)
     for place, (name, points) in enumerate(curves.items()):
         figure.add_scatter(
             x=[x for x, _ in points], y=[y for _, y in points], name=name, mode="lines", showlegend=len(curves) > 1,
