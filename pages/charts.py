@@ -48,7 +48,7 @@ pio.templates["synpo"] = go.layout.Template(
 
 
 def figure_of(title: str, x: str, y: str, *, height: int = 340, keep: str = "") -> go.Figure:
-    """An empty chart with its title and axis names. `keep`: as long as it stays the same, zoom and hidden series survive a refresh."""
+    """A chart with its title and axis names. `keep`: while it stays the same, zoom and hidden series survive a refresh."""
     figure = go.Figure(layout={"template": "synpo", "title": {"text": title}, "height": height, "uirevision": keep})
     figure.update_xaxes(title_text=x)
     figure.update_yaxes(title_text=y)

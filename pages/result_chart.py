@@ -1,6 +1,7 @@
 """A chart of what a query gave: the visitor picks columns and a kind, or takes what suits the columns."""
 
 import html
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def kind_for(found: QueryResult, x: str, y: Sequence[str]) -> str:
     values = _column(found, x)
     if not _numeric(found, x):
         return "bars"
-    rising = all(left <= right for left, right in zip(values, values[1:], strict=False) if None not in (left, right))
+    rising = all(left <= right for left, right in itertools.pairwise(values) if None not in (left, right))
     return "line" if rising and len(set(values)) == len(values) else "points"
 
 
@@ -70,7 +71,9 @@ def _against(found: QueryResult, kind: str, x: str, names: Sequence[str]) -> go.
         if kind == "bars":
             figure.add_bar(x=["NULL" if place is None else place for place in places], y=values, name=_plain(name))
         else:
-            figure.add_scatter(x=places, y=values, name=_plain(name), mode="lines+markers" if kind == "line" else "markers")
+            figure.add_scatter(
+                x=places, y=values, name=_plain(name), mode="lines+markers" if kind == "line" else "markers"
+            )
     figure.update_layout(showlegend=len(names) > 1)
     return figure
 

@@ -96,7 +96,9 @@ def _text(conditions: Sequence[dict[str, Any]]) -> str:
     joined = conditions[0] if len(conditions) == 1 else _all_of(conditions)
     tree["statements"][0]["node"]["where_clause"] = joined
     with duckdb.connect() as connection:
-        (text,) = connection.execute("SELECT json_deserialize_sql($tree)", {"tree": json.dumps(tree)}).fetchone() or ("",)
+        (text,) = connection.execute("SELECT json_deserialize_sql($tree)", {"tree": json.dumps(tree)}).fetchone() or (
+            "",
+        )
     return str(text).removeprefix(head)
 
 
