@@ -152,10 +152,10 @@ SELECT
 FROM parts.evals;
 
 -- pair_logps
--- How likely does a policy find both sides of a pair it was trained on?
+-- How likely does a policy find both sides of a pair?
 -- run_id: the run
--- iteration: the round whose training read the pair
--- pair_id: the pair
+-- iteration: the round whose policy is asked
+-- pair_id: the pair; of this round or an earlier one, trained on if it was kept
 -- model: M_0, or the policy M_t of that round
 -- logp_chosen: nats per token of the chosen answer
 -- logp_rejected: nats per token of the rejected answer
@@ -176,8 +176,12 @@ FROM parts.pair_logps;
 -- y: place on the map
 -- novelty: 1 - similarity to the nearest seed, 0 to 1
 -- overlap: similarity to the nearest evaluation prompt, 0 to 1
+-- similarity: mean similarity to the other prompts of its round
+-- nearest_seed: seed_id of the nearest seed
+-- nearest_evaluation: prompt_id of the nearest evaluation prompt
 CREATE VIEW topics AS
-SELECT run_id, iteration, prompt_id, topic, label, x, y, novelty, overlap
+SELECT
+    run_id, iteration, prompt_id, topic, label, x, y, novelty, overlap, similarity, nearest_seed, nearest_evaluation
 FROM parts.topics;
 
 -- findings

@@ -148,7 +148,7 @@ class PairLogp:
 
     key: ClassVar[str] = "pair_id"
     identity: ClassVar[tuple[str, ...]] = ("pair_id", "model")
-    iteration: int  # the round whose training read the pair
+    iteration: int  # the round whose policy is asked; that round's dropped pairs are among them
     pair_id: str
     model: str  # "M_0", or the policy M_t of that round
     logp_chosen: float  # nats per token
@@ -170,6 +170,9 @@ class Topic:
     y: float
     novelty: float | None  # 1 - cosine similarity to the nearest seed; None without seeds
     overlap: float | None  # cosine similarity to the nearest evaluation prompt; None without any
+    similarity: float | None = None  # mean cosine similarity to the others of its round (SynPO, figure 5)
+    nearest_seed: str | None = None  # seed_id
+    nearest_evaluation: str | None = None  # prompt_id
 
 
 @dataclass(frozen=True, slots=True)
