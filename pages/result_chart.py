@@ -15,6 +15,7 @@ ROWS = "row"  # in place of a column: the row's number
 NUMBERS = ("INT", "DOUBLE", "FLOAT", "DECIMAL", "HUGEINT")
 MOST_BARS, MOST_SERIES = 60, 6
 LONGEST = 40  # characters of a label
+TIMES = ("iteration", "step")  # what runs across where it is there
 
 
 def is_number(kind: str) -> bool:
@@ -23,14 +24,16 @@ def is_number(kind: str) -> bool:
 
 
 def axes_of(found: QueryResult) -> tuple[str, list[str]]:
-    """The columns to draw when nothing is picked: x, and every number beside it."""
-    numbers = [name for name, kind in zip(found.columns, found.types, strict=True) if is_number(kind)]
-    if not numbers:
-        return (found.columns or [ROWS])[0], []
-    x = next((name for name in found.columns if name not in numbers), None)
+    """The columns to draw when nothing is picked: time if there is one, else what names the rows; and a measurement."""
+    kinds = dict(zip(found.columns, found.types, strict=True))
+    numbers = [name for name, kind in kinds.items() if is_number(kind)]
+    names = [name for name in kinds if name not in numbers]
+    x = next((name for name in TIMES if name in numbers and len(numbers) > 1), None) or next(iter(names), None)
     if x is None:
         x = numbers[0] if len(numbers) > 1 else ROWS
-    return x, [name for name in numbers if name != x][:1]
+    others = [name for name in numbers if name != x]
+    fractions = [name for name in others if not kinds[name].endswith("INT")]
+    return x, (fractions or others)[:1]
 
 
 def kind_for(found: QueryResult, x: str, y: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ def result(**columns: list[object]) -> QueryResult:
     [
         (result(iteration=[1, 2, 3], wins=[0.5, 0.6, 0.7]), "iteration", ["wins"], "line"),
         (result(gap=[0.4, 0.1], length=[10, 20]), "gap", ["length"], "points"),
+        (result(policy=["a", "b"], n=[9, 9], iteration=[1, 2], wins=[0.5, 0.6]), "iteration", ["wins"], "line"),
         (result(reason=["gap", "length"], pairs=[3, 4]), "reason", ["pairs"], "bars"),
         (result(gap=[0.4, 0.1]), ROWS, ["gap"], "histogram"),
         (result(word=["a", "b"]), "word", [], "histogram"),
