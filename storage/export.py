@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from storage.atomic import replacing
 from storage.database import Database
 from storage.errors import StorageFault, explained
-from storage.queries.filters import PairFilter, filter_sql
-from storage.queries.pairs import MATCHES, PairQuery
+from storage.queries.filters import PairFilter
+from storage.queries.pairs import PairQuery
 from storage.queries.runs import VALIDATION, suites
 
 Format = Literal["trl", "parquet", "jsonl", "csv", "alpaca-eval", "llm-comparator"]
@@ -44,8 +44,6 @@ ENDINGS: dict[Format, str] = {
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 LARGEST_SCORE = 1.5  # LLM Comparator's scale
 
-_CHOSEN_PAIRS = f"FROM pairs WHERE {MATCHES}"
-_KEPT_BY_RULES = f"{_CHOSEN_PAIRS} AND ({filter_sql('rules_')}) IS NULL"
 _TRL = """SELECT prompt, chosen, rejected, chosen_score AS score_chosen, rejected_score AS score_rejected, gap,
     iteration, pair_id"""
 _OUTPUTS = "SELECT DISTINCT ON (prompt) prompt AS instruction, chosen AS output, $generator AS generator"
@@ -102,9 +100,11 @@ def export(
     database.store.run(run_id)
     path = _target(Path(to), run_id, format, overwrite)
     chosen = query or PairQuery()
-    if kept and rules is None:
+    if rules is not None:
+        chosen = replace(chosen, rules=rules)
+    elif kept:
         chosen = replace(chosen, kept=True)
-    write, sql, parameters = _plan(database, run_id, format, chosen, rules)
+    write, sql, parameters = _plan(database, run_id, format, chosen)
     with replacing(path) as temporary:
         rows = write(temporary, database.batches(sql, parameters))
         if not rows:
@@ -129,9 +129,8 @@ def _target(to: Path, run_id: str, format: str, overwrite: bool) -> Path:
 Plan = tuple[Callable[[Path, Batches], int], str, dict[str, Any]]
 
 
-def _plan(database: Database, run_id: str, format: Format, query: PairQuery, rules: PairFilter | None) -> Plan:
-    pairs = _CHOSEN_PAIRS if rules is None else _KEPT_BY_RULES
-    which = query.bound(run_id) | ({} if rules is None else rules.bound("rules_"))
+def _plan(database: Database, run_id: str, format: Format, query: PairQuery) -> Plan:
+    pairs, which = f"FROM pairs WHERE {query.matches()}", query.bound(run_id)
     suite = next((name for name in suites(database, run_id) if name != VALIDATION), None)
     tested = {"run_id": run_id, "suite": suite}
     if format == "alpaca-eval":

@@ -20,3 +20,10 @@ def known_sort(sort: str, sorts: Collection[str]) -> str:
     if sort not in sorts:
         raise StorageFault(f"cannot sort by {sort!r}", hint=f"sort by one of: {', '.join(sorts)}")
     return sort
+
+
+def known(name: str, names: Collection[str], what: str) -> str:
+    """`name`, when it is one of `names`; StorageFault saying `what` it should have been otherwise."""
+    if name not in names:
+        raise StorageFault(f"there is no {what} {name!r}", hint=f"use one of: {', '.join(names)}")
+    return name

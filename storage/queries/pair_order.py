@@ -1,0 +1,60 @@
+"""The orders pairs can be read in: for each a key, ascending, with what it is computed from."""
+
+from dataclasses import dataclass
+
+from storage.queries.eye_conditions import MARGINS
+
+_MARGINS = f"LEFT JOIN ({MARGINS}) USING (pair_id)"
+_USUAL = """CROSS JOIN (
+    SELECT avg(abs(gap)) AS usual_gap FROM parts.pairs WHERE run_id = $run_id AND isfinite(gap)
+)"""
+
+# What three judges think of a pair, each from -1 (the rejected answer is better) to 1: the scorer by its gap, one that
+# only looks at length, and the trained policy by its margin. Half way at the usual gap, a third longer, and gamma.
+OPINIONS = """[
+    gap / nullif(abs(gap) + usual_gap, 0),
+    (len_chosen - len_rejected) / nullif(len_chosen + len_rejected, 0),
+    margin / nullif(abs(margin) + gamma, 0)
+]"""
+DISAGREEMENT = f"list_max({OPINIONS}) - list_min({OPINIONS})"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    words: str  # what a reader chooses
+    key: str  # SQL over a row of `pairs` joined to `joins`; smallest first, no value last
+    joins: str = ""
+
+
+ORDERS = {
+    "gap": Order("widest gap first", "-gap"),
+    "gap-up": Order("narrowest gap first", "gap"),
+    "chosen-score": Order("best chosen answer first", "-chosen_score"),
+    "chosen-score-up": Order("worst chosen answer first", "chosen_score"),
+    "rejected-score": Order("best rejected answer first", "-rejected_score"),
+    "margin": Order("widest margin of the trained policy first", "-margin", _MARGINS),
+    "margin-up": Order("what the trained policy ranks most wrongly first", "margin", _MARGINS),
+    "disagreement": Order(
+        "where scorer, length and policy disagree most first", f"-({DISAGREEMENT})", _MARGINS + _USUAL
+    ),
+    "length-ratio": Order(
+        "longest chosen answer against the rejected one first", "-(len_chosen / greatest(len_rejected, 1))"
+    ),
+    "length-change": Order("most characters more in the chosen answer first", "len_rejected - len_chosen"),
+    "length-change-up": Order("most characters fewer in the chosen answer first", "len_chosen - len_rejected"),
+    "repetition": Order("most repetitive chosen answer first", "-repetition"),
+    "similarity": Order("most alike sides first", "-similarity"),
+    "similarity-up": Order("least alike sides first", "similarity"),
+    "shuffled": Order("in an order that means nothing and is always the same", "CAST(hash(pair_id) AS DOUBLE)"),
+}
+PAIR_SORTS = {name: order.words for name, order in ORDERS.items()}
+
+
+def key_sql(sort: str) -> str:
+    """The key of an order as a number that is never missing: no value is NaN, which DuckDB puts above all others."""
+    return f"coalesce(CAST({ORDERS[sort].key} AS DOUBLE), 'nan'::DOUBLE)"
+
+
+def source_sql(sort: str) -> str:
+    """What `key_sql` and a `PairQuery` read from: one row a pair, with `part` and `place`."""
+    return f"parts.pairs {ORDERS[sort].joins}"

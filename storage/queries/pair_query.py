@@ -1,0 +1,72 @@
+"""Which pairs are meant: one value, and the SQL condition it stands for."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from storage.queries.eye_conditions import EYE_CONDITIONS
+from storage.queries.filters import PairFilter, filter_sql
+from storage.queries.page import known
+
+_NOTED = "SELECT pair_id FROM notes WHERE verdict"
+VERDICTS = {
+    "chosen": f"pair_id IN ({_NOTED} = 'chosen')",
+    "rejected": f"pair_id IN ({_NOTED} = 'rejected')",
+    "tie": f"pair_id IN ({_NOTED} = 'tie')",
+    "bad": f"pair_id IN ({_NOTED} = 'bad')",
+    "any": f"pair_id IN ({_NOTED} <> '')",
+    "none": f"pair_id NOT IN ({_NOTED} <> '')",
+}
+_CONDITIONS = {
+    "iteration": "iteration = $iteration",
+    "kept": "kept = $kept",
+    "drop_reason": "drop_reason = $drop_reason",
+    "min_gap": "gap >= $min_gap",
+    "max_gap": "gap <= $max_gap",
+    "search": """(contains(lower(prompt), lower($search)) OR contains(lower(chosen), lower($search))
+        OR contains(lower(rejected), lower($search)))""",
+    "finding": "pair_id IN (SELECT pair_id FROM findings WHERE run_id = $run_id AND kind = $finding)",
+    "topic": "prompt_id IN (SELECT prompt_id FROM topics WHERE run_id = $run_id AND topic = $topic)",
+    "ids": "pair_id IN (SELECT unnest($ids))",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PairQuery:
+    """Which pairs are meant. Nothing given: all. Several given: those that fit all of them."""
+
+    iteration: int | None = None
+    kept: bool | None = None
+    drop_reason: str | None = None
+    min_gap: float | None = None  # included
+    max_gap: float | None = None  # included
+    search: str | None = None  # in the prompt or either answer, whatever the case
+    finding: str | None = None  # a kind of the view findings
+    topic: int | None = None  # number of the prompt's cluster
+    verdict: str | None = None  # some reader's latest: one of VERDICTS
+    eye: str | None = None  # how the trained policy ranks it: one of EYE_CONDITIONS
+    rules: PairFilter | None = None  # only pairs these rules keep, whatever the run decided
+    ids: tuple[str, ...] | None = None  # only these pairs
+
+    def matches(self) -> str:
+        """The condition over a row of `pairs`. Bind exactly `bound(run_id)`.
+
+        StorageFault when there is no such verdict or no such view of the trainer.
+        """
+        wanted = ["run_id = $run_id", *(_CONDITIONS[name] for name in self._plain())]
+        if self.verdict is not None:
+            wanted.append(VERDICTS[known(self.verdict, VERDICTS, "verdict")])
+        if self.eye is not None:
+            wanted.append(EYE_CONDITIONS[known(self.eye, EYE_CONDITIONS, "view of the trainer")])
+        if self.rules is not None:
+            wanted.append(f"({filter_sql('rules_')}) IS NULL")
+        return "\n    AND ".join(wanted)
+
+    def bound(self, run_id: str) -> dict[str, Any]:
+        """The parameters of `matches()`, no more and no fewer."""
+        rules = self.rules.bound("rules_") if self.rules is not None else {}
+        return {"run_id": run_id, **self._plain(), **rules}
+
+    def _plain(self) -> dict[str, Any]:
+        values = {name: getattr(self, name) for name in _CONDITIONS}
+        given = {name: value for name, value in values.items() if value is not None and value != ""}
+        return {name: list(value) if name == "ids" else value for name, value in given.items()}

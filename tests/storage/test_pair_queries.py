@@ -1,0 +1,200 @@
+"""Each way to choose and order pairs, against the same computed from the records."""
+
+import math
+from collections.abc import Callable, Iterable
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from storage import StorageFault, Store, queries
+from storage.database import Database
+from storage.queries import PairFilter, PairQuery
+from storage.queries.eye_conditions import EYE_CONDITIONS
+from synpo_lab.config import FilterConfig
+from synpo_lab.records import Finding, Note, Pair, PairLogp, Topic
+from synpo_lab.stages.filter_pairs import drop_reason
+
+TinyStore = Callable[..., Store]
+
+
+@pytest.fixture
+def database(tiny_store: TinyStore, small_run: list[Any]) -> Iterable[Database]:
+    opened = Database(tiny_store(small_run))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def pairs(small_run: list[Any]) -> list[Pair]:
+    return [record for record in small_run if isinstance(record, Pair)]
+
+
+def of(kind: type, records: list[Any]) -> list[Any]:
+    return [record for record in records if isinstance(record, kind)]
+
+
+def found(database: Database, query: PairQuery, sort: str = "gap") -> list[str]:
+    page = queries.pairs_page(database, "run", query, sort=sort, limit=1000)
+    assert page.total == len(page.rows)
+    return [row["pair_id"] for row in page.rows]
+
+
+def margins(records: list[Any]) -> dict[str, tuple[float, float]]:
+    """(margin, gamma) by pair, under the policy its round made."""
+    return {
+        logp.pair_id: (logp.beta * (logp.logp_chosen - logp.logp_rejected), logp.gamma)
+        for logp in of(PairLogp, records)
+        if logp.model != "M_0"
+    }
+
+
+def test_a_finding_shows_the_pairs_it_points_at(database: Database, small_run: list[Any]) -> None:
+    pointed = {finding.pair_id for finding in of(Finding, small_run) if finding.kind == "much longer"}
+    assert pointed
+    assert set(found(database, PairQuery(finding="much longer"))) == pointed
+    assert found(database, PairQuery(finding="nothing like it")) == []
+
+
+@pytest.mark.parametrize("topic", [0, 1, 2, 3])
+def test_a_topic_shows_the_pairs_of_its_prompts(
+    database: Database, small_run: list[Any], pairs: list[Pair], topic: int
+) -> None:
+    prompts = {one.prompt_id for one in of(Topic, small_run) if one.topic == topic}
+    expected = {pair.pair_id for pair in pairs if pair.prompt_id in prompts}
+    assert set(found(database, PairQuery(topic=topic))) == expected
+    assert bool(expected) is (topic < 3)
+
+
+NOTES = [
+    ("chosen", "ana", 0),
+    ("rejected", "ana", 0),  # changed her mind: this one counts
+    ("tie", "bo", 0),
+    ("bad", "ana", 1),
+    ("chosen", "bo", 2),
+    ("tie", "ana", 3),
+    ("", "ana", 3),  # took it back
+]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [("chosen", {2}), ("rejected", {0}), ("tie", {0}), ("bad", {1}), ("any", {0, 1, 2})],
+)
+def test_a_verdict_shows_the_pairs_some_reader_gave_it_last(
+    database: Database, pairs: list[Pair], verdict: str, expected: set[int]
+) -> None:
+    for at, (given, author, which) in enumerate(NOTES):
+        database.store.append_note(Note(pairs[which].pair_id, given, "", author, float(at)))  # type: ignore[arg-type]
+    assert set(found(database, PairQuery(verdict=verdict))) == {pairs[i].pair_id for i in expected}
+    noted = {pairs[i].pair_id for i in (0, 1, 2)}
+    assert set(found(database, PairQuery(verdict="none"))) == {pair.pair_id for pair in pairs} - noted
+
+
+def test_before_any_verdict_every_pair_has_none(database: Database, pairs: list[Pair]) -> None:
+    assert len(found(database, PairQuery(verdict="none"))) == len(pairs)
+    assert found(database, PairQuery(verdict="any")) == []
+
+
+RULES = [FilterConfig(), FilterConfig(min_gap=0.3), FilterConfig(min_gap=-2, max_repetition=0.2)]
+
+
+@pytest.mark.parametrize("rules", RULES)
+def test_rules_show_what_the_trainers_filter_keeps(database: Database, pairs: list[Pair], rules: FilterConfig) -> None:
+    expected = {pair.pair_id for pair in pairs if drop_reason(pair, rules) is None}
+    assert set(found(database, PairQuery(rules=PairFilter(**rules.model_dump())))) == expected
+    later = {pair.pair_id for pair in pairs if drop_reason(pair, rules) is None and pair.iteration == 2}
+    both = PairQuery(rules=PairFilter(**rules.model_dump()), iteration=2)
+    assert set(found(database, both)) == later
+
+
+def test_ids_show_those_pairs_and_no_other_run_s(database: Database, pairs: list[Pair]) -> None:
+    wanted = (pairs[5].pair_id, "nobody", pairs[1].pair_id)
+    assert set(found(database, PairQuery(ids=wanted))) == {pairs[5].pair_id, pairs[1].pair_id}
+    assert found(database, PairQuery(ids=())) == []
+    assert queries.pairs_page(database, "another", PairQuery(ids=wanted)).total == 0
+
+
+@pytest.mark.parametrize("eye", ["satisfied", "short of gamma", "ranked wrongly"])
+def test_the_trainer_s_eye_sorts_pairs_by_their_margin(database: Database, small_run: list[Any], eye: str) -> None:
+    told = {
+        "satisfied": lambda margin, gamma: margin >= gamma,
+        "short of gamma": lambda margin, gamma: 0 < margin < gamma,
+        "ranked wrongly": lambda margin, gamma: margin <= 0,
+    }[eye]
+    expected = {pair_id for pair_id, (margin, gamma) in margins(small_run).items() if told(margin, gamma)}
+    assert set(found(database, PairQuery(eye=eye))) == expected
+
+
+@pytest.mark.parametrize("eye", list(EYE_CONDITIONS))
+def test_every_named_condition_of_the_eye_can_be_asked(database: Database, pairs: list[Pair], eye: str) -> None:
+    assert set(found(database, PairQuery(eye=eye))) <= {pair.pair_id for pair in pairs}
+
+
+def test_unknown_names_are_refused_with_those_there_are(database: Database) -> None:
+    with pytest.raises(StorageFault, match="rejected, tie"):
+        found(database, PairQuery(verdict="good"))
+    with pytest.raises(StorageFault, match="ranked wrongly"):
+        found(database, PairQuery(eye="blind"))
+
+
+def disagreement(pair: Pair, known: dict[str, tuple[float, float]], usual: float) -> float:
+    opinions = [
+        pair.gap / (abs(pair.gap) + usual),
+        (pair.len_chosen - pair.len_rejected) / (pair.len_chosen + pair.len_rejected),
+    ]
+    if pair.pair_id in known:
+        margin, gamma = known[pair.pair_id]
+        opinions.append(margin / (abs(margin) + gamma))
+    return max(opinions) - min(opinions)
+
+
+@pytest.mark.parametrize("sort", ["margin", "margin-up"])
+def test_pairs_are_sorted_by_margin_with_unseen_ones_last(
+    database: Database, small_run: list[Any], pairs: list[Pair], sort: str
+) -> None:
+    known = margins(small_run)
+    sign = -1 if sort == "margin" else 1
+    key = {p.pair_id: sign * known[p.pair_id][0] if p.pair_id in known else math.inf for p in pairs}
+    assert found(database, PairQuery(), sort) == sorted(key, key=lambda pair_id: (key[pair_id], pair_id))
+
+
+def test_pairs_are_sorted_by_disagreement(database: Database, small_run: list[Any], pairs: list[Pair]) -> None:
+    known, usual = margins(small_run), fmean(abs(pair.gap) for pair in pairs)
+    key = {pair.pair_id: round(-disagreement(pair, known, usual), 9) for pair in pairs}
+    shown = [key[pair_id] for pair_id in found(database, PairQuery(), "disagreement")]
+    assert shown == sorted(key.values())
+
+
+@pytest.mark.parametrize(
+    ("sort", "key"),
+    [
+        ("length-change", lambda p: p.len_rejected - p.len_chosen),
+        ("length-change-up", lambda p: p.len_chosen - p.len_rejected),
+        ("similarity", lambda p: -p.similarity),
+        ("similarity-up", lambda p: p.similarity),
+    ],
+)
+def test_pairs_are_sorted_by_their_own_numbers(
+    database: Database, pairs: list[Pair], sort: str, key: Callable[[Pair], float]
+) -> None:
+    expected = [p.pair_id for p in sorted(pairs, key=lambda p: (key(p), p.pair_id))]
+    assert found(database, PairQuery(), sort) == expected
+
+
+@pytest.mark.parametrize("sort", list(queries.PAIR_SORTS))
+def test_every_order_is_walked_pair_by_pair_as_it_is_listed(
+    tiny_store: TinyStore, pairs: list[Pair], small_run: list[Any], sort: str
+) -> None:
+    unscored = [Pair(3, f"u{i}", "p", "", "c", "r", "", "", None, None, None, 0, 0, 0.0, True, None) for i in range(3)]
+    database = Database(tiny_store([*small_run, *unscored]))
+    listed = found(database, PairQuery(), sort)
+    for position, pair_id in list(enumerate(listed))[::7] + list(enumerate(listed))[-4:]:
+        around = queries.neighbours(database, "run", pair_id, PairQuery(), sort=sort)
+        assert around == queries.Neighbours(
+            position,
+            len(listed),
+            listed[position - 1] if position else None,
+            listed[position + 1] if position + 1 < len(listed) else None,
+        )
+    database.close()
