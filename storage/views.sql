@@ -45,7 +45,7 @@ FROM parts.seeds;
 -- noise_keyword: the member of the list that came from elsewhere
 -- source: generator, seed, persona, ..., or eval:<suite>
 -- status: kept, dropped or held-out
--- drop_reason: malformed, invalid, duplicate, evaluation or seed; empty when not dropped
+-- drop_reason: malformed, invalid, duplicate, evaluation, seed or unanswered; empty when not dropped
 CREATE VIEW prompts AS
 SELECT run_id, iteration, prompt_id, text, keywords, noise_keyword, source, status, drop_reason
 FROM parts.prompts;
@@ -60,7 +60,7 @@ FROM parts.prompts;
 -- model: M_0, M_2, R_1, gold, ...
 -- text: the answer
 -- n_tokens: generated tokens, the end token included
--- finish_reason: stop, length (cut) or given
+-- finish_reason: stop, length (cut), given, or error (no answer: the reason stands in sampling)
 -- sampling: JSON: temperature, top_p, max_new_tokens, seed, index
 CREATE VIEW responses AS
 SELECT

@@ -189,6 +189,21 @@ class ValidationConfig(Section):
     )
 
 
+class EyeConfig(Section):
+    pairs: int = Field(
+        2000,
+        ge=0,
+        description="After each training, mean log-probs of at most so many pairs of the pool under M_0 and M_t are kept for "
+        "the Trainer's eye page. 0 turns it off. Two forward passes per pair and model.",
+    )
+    dropped: int = Field(
+        500,
+        ge=0,
+        description="The same for at most so many of the iteration's pairs that were not trained on: how M_t ranks what it "
+        "has not seen.",
+    )
+
+
 class EvaluationConfig(Section):
     suite: str = Field(
         "none", description="'pocket', 'none', or a JSONL/JSON file with a 'prompt' (or 'instruction') per row."
@@ -224,6 +239,7 @@ class RunConfig(Section):
     simpo: SimPOConfig = Field(default_factory=SimPOConfig, description="Preference optimisation.")
     validation: ValidationConfig = Field(default_factory=ValidationConfig, description="Choice of beta.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Win rate against M_0.")
+    eye: EyeConfig = Field(default_factory=EyeConfig, description="Which pairs the trained policy is asked about.")
 
     @model_validator(mode="after")
     def _noise_leaves_a_keyword(self) -> Self:

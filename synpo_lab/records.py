@@ -44,7 +44,7 @@ class Prompt:
     noise_keyword: str | None  # the member of `keywords` that came from elsewhere; two are joined by ", "
     source: str  # "generator", "seed", "persona", ... or "eval:<suite>"
     status: Literal["kept", "dropped", "held-out"]
-    drop_reason: str | None  # malformed, invalid, duplicate, evaluation, seed
+    drop_reason: str | None  # malformed, invalid, duplicate, evaluation, seed, unanswered
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Response:
     model: str  # "M_0", "M_2", "R_1", "gold"
     text: str
     n_tokens: int  # generated tokens, the end token included
-    finish_reason: Literal["stop", "length", "given"]
-    sampling: str  # JSON: temperature, top_p, max_new_tokens, seed, index
+    finish_reason: Literal["stop", "length", "given", "error"]  # error: no answer, text is ""; nothing is made of it
+    sampling: str  # JSON: temperature, top_p, max_new_tokens, seed, index, and for an error its reason
 
 
 @dataclass(frozen=True, slots=True)

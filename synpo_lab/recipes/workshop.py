@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -19,11 +19,23 @@ from typing import Any, TypeVar
 from synpo_lab.config import RunConfig, SamplingConfig, SFTConfig
 from synpo_lab.engines import open_engine
 from synpo_lab.engines.base import Engine
-from synpo_lab.errors import DataError, TrainingError
+from synpo_lab.errors import DataError, EngineError, TrainingError
 from synpo_lab.keywords import KeywordList, keyword_lists
 from synpo_lab.models import replace_folder
 from synpo_lab.pocket import resolve_policy
-from synpo_lab.records import EvalResult, Pair, Prompt, Response, Role, Score, Seed, Trainee, TrainStep, content_id
+from synpo_lab.records import (
+    EvalResult,
+    Pair,
+    PairLogp,
+    Prompt,
+    Response,
+    Role,
+    Score,
+    Seed,
+    Trainee,
+    TrainStep,
+    content_id,
+)
 from synpo_lab.run import Run, tracked
 from synpo_lab.scorers import open_scorer
 from synpo_lab.seeds import load_paragraphs, load_prompts, load_seeds
@@ -33,6 +45,7 @@ from synpo_lab.stages.evaluate import compare
 from synpo_lab.stages.filter_pairs import filter_pairs
 from synpo_lab.stages.generate_prompts import Sieve, generator_rows, prompt_records, prompt_requests
 from synpo_lab.stages.improve import improver_rows
+from synpo_lab.stages.look import draw, look
 from synpo_lab.stages.score import score
 from synpo_lab.templates import TEMPLATES
 from synpo_lab.training.sft import train_sft
@@ -336,6 +349,7 @@ class Workshop:
             self._choose_beta(name, step, iteration)
         for beta in self.config.simpo.betas:
             shutil.rmtree(self.run.model_folder(_variant(name, beta)), ignore_errors=True)
+        self.look(iteration)
         return name
 
     def _choose_beta(self, name: str, step: str, iteration: int) -> None:
@@ -364,6 +378,42 @@ class Workshop:
             variant=f"beta={beta:g}",
         )
         return self.validate(name, iteration)
+
+    # The trainer's eye
+
+    def look(self, iteration: int) -> None:
+        """Mean log-probs of pairs under M_0 and M_t. What was computed before serves again.
+
+        An engine that cannot give them costs the run a warning, no more.
+        """
+        if not self.config.eye.pairs:
+            return
+        try:
+            pairs = self._pairs_to_look_at(iteration)
+            for model in (INITIAL, f"M_{iteration}"):
+                self._look_with(model, pairs, iteration)
+        except EngineError as error:
+            self.run.log(f"iteration {iteration}: no log-probs of pairs: {error}", "warning")
+
+    def _pairs_to_look_at(self, iteration: int) -> list[Pair]:
+        config, seed = self.config.eye, self.run.seed_for("eye")
+        dropped = (pair for pair in self.run.read(Pair, iteration) if not pair.kept)
+        return draw(self.pool(iteration), config.pairs, seed) + draw(dropped, config.dropped, seed)
+
+    def _look_with(self, model: str, pairs: Sequence[Pair], iteration: int) -> None:
+        marker = self.run.marker(f"iteration={iteration}/policy") or {}
+        training = {"beta": marker["beta"], "gamma": self.config.simpo.gamma}
+        earlier = {seen.pair_id: seen for seen in self.run.read(PairLogp) if seen.model == model}
+        known = [earlier[pair.pair_id] for pair in pairs if pair.pair_id in earlier]
+        self.run.save(replace(seen, iteration=iteration, **training) for seen in known)
+        todo = [pair for pair in pairs if pair.pair_id not in earlier]
+        if not todo:
+            return
+        with (
+            self.run.stage(f"look at pairs with {model}", iteration, total=len(pairs), done=len(known)) as progress,
+            self.engine(model) as engine,
+        ):
+            self.run.save(tracked(look(engine, todo, iteration, **training), progress))
 
     # Evaluation
 

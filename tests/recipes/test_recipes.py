@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from synpo_lab.errors import DataError, TrainingError
+from synpo_lab.errors import DataError, EngineError, TrainingError
 from synpo_lab.home import open_store
-from synpo_lab.records import EvalResult, Pair, Prompt, Response, Score, Seed, TrainStep
+from synpo_lab.recipes import workshop
+from synpo_lab.records import EvalResult, Pair, PairLogp, Prompt, Response, Score, Seed, TrainStep
 from synpo_lab.run import Run, StopRequested
 
 Start = Callable[..., Run]
@@ -169,6 +170,67 @@ def test_the_baselines_run_on_the_same_model_and_seeds(
     assert not held & {pair.prompt for pair in run.read(Pair)}
 
 
+def seen(run: Run, t: int) -> dict[str, set[str]]:
+    """Pair ids looked at in an iteration, by model."""
+    found: dict[str, set[str]] = {}
+    for record in run.read(PairLogp, t):
+        found.setdefault(record.model, set()).add(record.pair_id)
+    return found
+
+
+def test_the_pool_is_looked_at_with_m0_and_with_each_policy(finished: Run) -> None:
+    pairs = list(finished.read(Pair))
+    for t in (1, 2):
+        pool = {pair.pair_id for pair in pairs if pair.kept and pair.iteration <= t}
+        dropped = {pair.pair_id for pair in pairs if not pair.kept and pair.iteration == t}
+        assert seen(finished, t) == {"M_0": pool | dropped, f"M_{t}": pool | dropped}
+        policy = finished.marker(f"iteration={t}/policy")
+        assert policy is not None
+        assert {(x.beta, x.gamma) for x in finished.read(PairLogp, t)} == {(policy["beta"], 1.6)}
+    first, second = ({x.pair_id: x for x in finished.read(PairLogp, t) if x.model == "M_0"} for t in (1, 2))
+    assert {k: (v.logp_chosen, v.logp_rejected) for k, v in first.items() if k in second} == {
+        k: (second[k].logp_chosen, second[k].logp_rejected) for k in first if k in second
+    }
+
+
+def test_at_most_so_many_pairs_are_looked_at_and_m0_reads_none_twice(
+    quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, str]] = []
+    plain = workshop.open_engine.mean_logps
+
+    def counted(self: Any, rows: Any) -> Any:
+        rows = list(rows)
+        read.extend((self.name, answer) for _, answer in rows)
+        return plain(self, rows)
+
+    monkeypatch.setattr(workshop.open_engine, "mean_logps", counted)
+    run = start(**(SMALL | {"filter": {"min_gap": 0.0}, "eye": {"pairs": 7, "dropped": 3}}), **quick)
+    kept = {pair.pair_id for pair in run.read(Pair) if pair.kept}
+    for t in (1, 2):
+        looked = seen(run, t)
+        assert {model: len(ids) for model, ids in looked.items()} == {"M_0": 10, f"M_{t}": 10}
+        assert len(looked["M_0"] & kept) == 7
+    by_m0 = {record.pair_id for record in run.read(PairLogp) if record.model == "M_0"}
+    assert len([name for name, _ in read if name == "M_0"]) == 2 * len(by_m0)
+
+
+def test_nothing_is_looked_at_when_the_config_says_so(quick: dict[str, str], start: Start) -> None:
+    assert not list(start(**(SMALL | {"eye": {"pairs": 0}}), **quick).read(PairLogp))
+
+
+def test_an_engine_without_log_probs_costs_a_warning_and_no_run(
+    quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Any, rows: Any) -> Any:
+        raise EngineError("this server gives no log-probs of a given text", hint="use another engine")
+
+    monkeypatch.setattr(workshop.open_engine, "mean_logps", refuse)
+    run = start(**SMALL, **quick)
+    assert run.done("iteration=2/policy")
+    assert not list(run.read(PairLogp))
+
+
 def test_a_threshold_that_keeps_nothing_says_so_and_loses_nothing(quick: dict[str, str], start: Start) -> None:
     with pytest.raises(TrainingError, match="keeps no pair") as caught:
         start("strict", **(SMALL | {"filter": {"min_gap": 5.0}}), **quick)
@@ -201,6 +263,9 @@ def test_synpo_runs_for_real_on_any_model_folder_and_any_seeds(sums: dict[str, s
     policy_steps = [step for step in run.read(TrainStep) if step.trainee == "policy"]
     assert {step.variant for step in policy_steps} == {"beta=2", "beta=10"}
     assert all(step.logp_chosen is not None and step.reward_margin is not None for step in policy_steps)
+    looked = list(run.read(PairLogp))
+    assert {record.model for record in looked} == {"M_0", "M_1", "M_2"}
+    assert all(record.logp_chosen < 0 and record.logp_rejected < 0 for record in looked)
 
 
 def test_an_evaluation_prompt_that_g_writes_is_dropped_and_never_trained_on(
