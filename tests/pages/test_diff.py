@@ -42,6 +42,21 @@ def test_nothing_is_lost_in_either_text(before: str, after: str) -> None:
     assert all(span.kind != "gone" for span in found[1])
 
 
+def test_words_left_alone_between_larger_changes_join_them() -> None:
+    found = word_diff("one two three the four five six end", "un deux trois the quatre cinq six end")
+    assert found is not None
+    assert [(span.kind, span.text) for span in found[1]] == [
+        ("new", "un deux trois the quatre cinq "),
+        ("same", "six end"),
+    ]
+
+
+def test_a_word_between_two_changed_words_stays_unmarked() -> None:
+    found = word_diff("red and blue", "pink and green")
+    assert found is not None
+    assert [span.kind for span in found[0]] == ["gone", "same", "gone"]
+
+
 def test_texts_too_long_to_compare_are_refused_and_the_longest_allowed_take_no_age() -> None:
     assert word_diff("a " * (LONGEST + 1), "b") is None
     began = time.perf_counter()
