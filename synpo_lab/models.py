@@ -136,9 +136,12 @@ def _physical_cores() -> int:
     return min(psutil.cpu_count(logical=False) or 1, allowed or 1)
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch failed for lack of memory, on the accelerator or (by another exception) on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def out_of_memory(error: BaseException) -> bool:
+    """Whether torch failed for lack of memory, on the accelerator or (by other exceptions) on the CPU, MPS or in cuBLAS."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    told = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in told)
 
 
 def pick_device(name: str) -> torch.device:

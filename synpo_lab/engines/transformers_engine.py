@@ -1,9 +1,11 @@
 """Generation in this process with a transformers model, on CPU, CUDA or MPS.
 
 `model.generate` decodes a fixed batch until its longest answer ends. Here finished rows leave the batch and waiting
-requests take their place; equal prompts are read once; and every row draws from its own random stream.
+requests take their place; equal prompts are read once; and every row draws from its own random stream. LoRA adapters
+stand side by side over one loaded base.
 """
 
+import copy
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -14,15 +16,18 @@ import torch
 
 from synpo_lab.chat import Example, encode_examples, encode_prompts
 from synpo_lab.config import EngineConfig, SamplingConfig
-from synpo_lab.engines.base import Completion, Request
+from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights
+from synpo_lab.engines.base import Check, Completion, Request, never, too_long
 from synpo_lab.engines.batch import Batch, Finish, Row, new_batch
+from synpo_lab.engines.memory import rows_that_fit
 from synpo_lab.engines.sampling import stream
-from synpo_lab.errors import EngineError
+from synpo_lab.errors import EngineError, ModelError
 from synpo_lab.models import check_tokenizer, load_model, load_tokenizer, out_of_memory, use_threads
 from synpo_lab.training.batches import collate
 from synpo_lab.training.logps import AnswerLogps
 
 CHUNK = 64  # batches of requests read ahead, so that prompts of a like length are read together
+LOGPS_BATCH = 128  # rows scored together where the config says nothing
 
 
 class TransformersEngine:
@@ -44,31 +49,64 @@ class TransformersEngine:
         """`model` is a folder, 'hub:OWNER/NAME', or a loaded model given with its `tokenizer`."""
         self.name = name
         config = config or EngineConfig.model_validate({})
+        adapter = None
+        self._base = None
         if isinstance(model, str | Path):
-            tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
-            model = load_model(model, device=config.device, dtype=config.dtype, trust_remote_code=trust_remote_code)
+            adapter = _served(model)
+            self._base = adapter.base if adapter else str(model)
+            tokenizer = _tokenizer_of(adapter, self._base, trust_remote_code=trust_remote_code)
+            model = load_model(
+                self._base, device=config.device, dtype=config.dtype, trust_remote_code=trust_remote_code
+            )
         use_threads(config.threads, model.num_parameters())
-        self._model, self._tokenizer = model.eval(), check_tokenizer(tokenizer, where=name)
-        self._batch_size = config.batch_size
+        self._weights, self._adapter = _Weights(model.eval()), adapter
+        self._tokenizer = check_tokenizer(tokenizer, where=name)
+        self._asked_size, self._trust = config.batch_size, trust_remote_code
+        self._batch_size = config.batch_size or LOGPS_BATCH
+        self._most = 1 << 62  # rows together, since memory ran out
         self._ends = _end_tokens(model, tokenizer)
         self._context: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        self._weights.use(adapter)
 
-    def generate(self, requests: Iterable[Request], sampling: SamplingConfig, *, seed: int) -> Iterator[Completion]:
-        """Completions as they finish. Raises EngineError for a prompt that fills the model's context."""
+    @property
+    def _model(self) -> Any:
+        return self._weights.model
+
+    def beside(self, name: str, model: str | Path) -> "TransformersEngine | None":
+        """An engine over the same loaded base: for the base itself or a LoRA adapter of it."""
+        adapter = _served(model)
+        if self._base is None or not same_weights(adapter.base if adapter else model, self._base):
+            return None
+        other = copy.copy(self)
+        other.name, other._adapter = name, adapter
+        other._tokenizer = _tokenizer_of(adapter, self._base, trust_remote_code=self._trust)
+        self._weights.use(adapter)
+        return other
+
+    def generate(
+        self, requests: Iterable[Request], sampling: SamplingConfig, *, seed: int, check: Check = never
+    ) -> Iterator[Completion]:
+        """Completions as they finish."""
+        self._batch_size = min(self._most, self._asked_size or rows_that_fit(self._model, sampling.max_new_tokens))
         unread = iter(requests)
         waiting: deque[Row] = deque()
         running: dict[int, Row] = {}
         batch = self._new_batch(sampling)
         while True:
-            waiting.extend([] if waiting else self._read(unread, sampling, seed))
+            if not waiting:
+                rows, refused = self._read(unread, sampling, seed)
+                waiting.extend(rows)
+                yield from refused
+                if not rows and refused:
+                    continue
             if not waiting and not running:
                 return
-            try:
-                finished = self._advance(batch, waiting, running)
-            except RuntimeError as error:
-                self._halve(error)
+            check()
+            finished = self._attempt(batch, waiting, running)
+            if finished is None:
                 waiting.extendleft(_afresh(running))
-                batch = self._new_batch(sampling)
+                batch = self._new_batch(sampling)  # the lost batch's memory goes with it
+                _empty_cache()
                 continue
             for row in finished:
                 del running[id(row)]
@@ -76,6 +114,7 @@ class TransformersEngine:
 
     def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
         """Mean log-prob per token of each (prompt, answer), in order."""
+        self._batch_size = min(self._most, self._asked_size or LOGPS_BATCH)
         unread = iter(rows)
         logps = AnswerLogps(self._model)
         while chunk := list(islice(unread, self._batch_size * CHUNK)):
@@ -83,32 +122,35 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Let go of the model; memory returns when nothing else holds it."""
-        self._model = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self._weights.close()
+        _empty_cache()
 
     def _new_batch(self, sampling: SamplingConfig) -> Batch:
         return new_batch(self._model, sampling, self._tokenizer.pad_token_id, self._finish)
 
-    def _read(self, unread: Iterator[Request], sampling: SamplingConfig, seed: int) -> list[Row]:
-        """The next chunk of requests, longest prompts first, equal prompts side by side."""
+    def _read(
+        self, unread: Iterator[Request], sampling: SamplingConfig, seed: int
+    ) -> tuple[list[Row], list[Completion]]:
+        """The next chunk of requests, longest prompts first, equal prompts side by side; and those that are too long."""
         requests = list(islice(unread, self._batch_size * CHUNK))
         prompts = encode_prompts(self._tokenizer, [request.prompt for request in requests])
+        context = self._context or 1 << 62
         rows = [
-            Row(request, prompt, self._limit(request, prompt, sampling), stream(seed, request.key))
+            Row(request, prompt, min(sampling.max_new_tokens, context - len(prompt)), stream(seed, request.key))
             for request, prompt in zip(requests, prompts, strict=True)
         ]
-        return sorted(rows, key=lambda row: (-len(row.prompt), row.prompt))
+        refused = [too_long(row.request, len(row.prompt), context, self.name) for row in rows if row.limit < 1]
+        fitting = (row for row in rows if row.limit >= 1)
+        return sorted(fitting, key=lambda row: (-len(row.prompt), row.prompt)), refused
 
-    def _limit(self, request: Request, prompt: list[int], sampling: SamplingConfig) -> int:
-        if self._context is None:
-            return sampling.max_new_tokens
-        if len(prompt) >= self._context:
-            raise EngineError(
-                f"request {request.key!r}: its prompt has {len(prompt)} tokens, {self.name} takes {self._context}",
-                hint="shorten or drop the prompt, or use a model with a longer context",
-            )
-        return min(sampling.max_new_tokens, self._context - len(prompt))
+    def _attempt(self, batch: Batch, waiting: deque[Row], running: dict[int, Row]) -> list[Row] | None:
+        """One step. Returns the rows that finished, or None when memory ran out: then the batch is lost."""
+        self._weights.use(self._adapter)
+        try:
+            return self._advance(batch, waiting, running)
+        except (RuntimeError, MemoryError) as error:
+            self._halve(error)
+            return None
 
     def _advance(self, batch: Batch, waiting: deque[Row], running: dict[int, Row]) -> list[Row]:
         """Let requests join, or generate one token per row. Returns the rows that finished."""
@@ -119,7 +161,7 @@ class TransformersEngine:
             batch.shrink()
         return batch.step()
 
-    def _halve(self, error: RuntimeError) -> None:
+    def _halve(self, error: Exception) -> None:
         """Half the batch size after running out of memory; any other error is passed on."""
         if not out_of_memory(error):
             raise error
@@ -128,9 +170,7 @@ class TransformersEngine:
                 f"{self.name}: out of memory with one prompt at a time",
                 hint="lower max_new_tokens, use a smaller model, or set engine.dtype to bfloat16",
             ) from error
-        self._batch_size //= 2
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        self._batch_size = self._most = self._batch_size // 2
 
     def _finish(self, row: Row) -> Finish | None:
         if row.tokens[-1] in self._ends:
@@ -158,10 +198,14 @@ class TransformersEngine:
         scores = [0.0] * len(examples)
         while order:
             index = list(islice(order, self._batch_size))
+            self._weights.use(self._adapter)
             try:
                 means = self._means(logps, [examples[i] for i in index])
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 self._halve(error)
+                means = []
+            if not means:
+                _empty_cache()
                 continue
             for i, mean in zip(index, means, strict=True):
                 scores[i] = mean
@@ -173,6 +217,67 @@ class TransformersEngine:
         batch = collate(examples, self._tokenizer.pad_token_id)
         means: list[float] = logps.means({name: x.to(self._model.device) for name, x in batch.items()}).tolist()
         return means
+
+
+class _Weights:
+    """A loaded model, and the adapters that stand over it; one of them, or none, is in use."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._over: Any = None  # peft's view of the model: it replaces layers in place
+        self._names: dict[Path, str] = {}
+        self._in_use: Path | None = None
+
+    def use(self, adapter: Adapter | None) -> None:
+        """Let the model compute with this adapter, or bare."""
+        folder = adapter.folder if adapter else None
+        if folder == self._in_use:
+            return
+        if folder is None:
+            self._over.base_model.disable_adapter_layers()
+        else:
+            if folder not in self._names:
+                self._load(folder)
+            self._over.base_model.enable_adapter_layers()
+            self._over.set_adapter(self._names[folder])
+        self._in_use = folder
+
+    def close(self) -> None:
+        self.model = self._over = None
+
+    def _load(self, folder: Path) -> None:
+        from peft import PeftModel
+
+        name = f"adapter{len(self._names)}"
+        exact = {"adapter_name": name, "autocast_adapter_dtype": False, "is_trainable": False}
+        try:
+            if self._over is None:
+                self._over = PeftModel.from_pretrained(self.model, str(folder), **exact)
+            else:
+                self._over.load_adapter(str(folder), torch_device=str(self.model.device), **exact)
+        except Exception as error:
+            raise ModelError(
+                f"the adapter {folder} does not fit its base: {error}",
+                hint="it was trained on another model; name the right one as policy, or train it again",
+            ) from error
+        self._over.to(self.model.dtype).eval()
+        self._names[folder] = name
+
+
+def _served(model: str | Path) -> Adapter | None:
+    """The adapter at `model` if it can stand over its base; others are merged into it when they are loaded."""
+    adapter = adapter_of(model)
+    return adapter if adapter and adapter.plain else None
+
+
+def _tokenizer_of(adapter: Adapter | None, base: str, *, trust_remote_code: bool) -> Any:
+    has_own = adapter is not None and (adapter.folder / "tokenizer_config.json").is_file()
+    return load_tokenizer(adapter.folder if adapter and has_own else base, trust_remote_code=trust_remote_code)
+
+
+def _empty_cache() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -4,6 +4,7 @@ A recipe says *what* is done and in which order. Here is *how* a stage meets eng
 """
 
 import itertools
+import json
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from synpo_lab.config import RunConfig, SamplingConfig, SFTConfig
-from synpo_lab.engines import open_engine
+from synpo_lab.engines import KeptEngine, open_engine
 from synpo_lab.engines.base import Engine
 from synpo_lab.errors import DataError, EngineError, TrainingError
 from synpo_lab.keywords import KeywordList, keyword_lists
@@ -68,6 +69,7 @@ class Workshop:
     def __init__(self, config: RunConfig, run: Run) -> None:
         self.config, self.run = config, run
         self.templates = TEMPLATES[config.templates]
+        self._kept = KeptEngine(self._open)
         self.scorer = open_scorer(config.scorer.name)
         self.policy = resolve_policy(config.policy)
         self.evaluation = _by_id(load_prompts(config.evaluation.suite)[: config.evaluation.limit])
@@ -93,14 +95,22 @@ class Workshop:
 
     @contextmanager
     def engine(self, name: str) -> Iterator[Engine]:
-        """The model called `name`, loaded; its memory is given back at the end."""
-        engine = open_engine(
-            name, self.weights(name), self.config.engine, trust_remote_code=self.config.trust_remote_code
-        )
+        """The model called `name`, loaded. It stays so for the next model of the same base, until training or scoring."""
         try:
-            yield engine
-        finally:
-            engine.close()
+            yield self._kept.get(name, self.weights(name))
+        except BaseException:
+            self._kept.close()
+            raise
+
+    def _open(self, name: str, model: str | Path, adapters: bool) -> Engine:
+        return open_engine(
+            name,
+            model,
+            self.config.engine,
+            trust_remote_code=self.config.trust_remote_code,
+            initial=name == INITIAL,
+            adapters=adapters,
+        )
 
     def fit(
         self,
@@ -133,6 +143,7 @@ class Workshop:
         if self.run.done(step):
             return
         with self.run.stage(f"train {trainee} {variant}".strip(), iteration, total=steps) as progress:
+        self._kept.close()  # the training needs its memory
             steps_log = _StepLog(
                 lambda logged: self.run.save(_train_step(x, iteration, trainee, variant) for x in logged)
             )
@@ -177,11 +188,23 @@ class Workshop:
                 self.engine(model) as engine,
             ):
                 made = answer(
-                    engine, questions, role=role, iteration=iteration, sampling=sampling, seed=seed, done=done
-                )
-                self.run.save(tracked(made, progress))
+                    engine, questions, role=role, iteration=iteration, sampling=sampling, seed=seed, done=done,
+                    check=progress.check_stop,
+                )  # fmt: skip
+                self.run.save(tracked(self._told_of_failures(made, stage), progress))
         found = (response for response in self.run.read(Response, iteration) if response.response_id in wanted)
-        return sorted(found, key=lambda response: response.response_id)
+        answered = (response for response in found if response.finish_reason != "error")
+        return sorted(answered, key=lambda response: response.response_id)
+
+    def _told_of_failures(self, responses: Iterable[Response], stage: str) -> Iterator[Response]:
+        """The responses; once all are there, a warning in the log if some hold no answer."""
+        failed, why = 0, ""
+        for response in responses:
+            if response.finish_reason == "error":
+                failed, why = failed + 1, why or json.loads(response.sampling)["error"]
+            yield response
+        if failed:
+            self.run.log(f"{stage}: {failed} requests got no answer and are left out; the first: {why}", "warning")
 
     def respond(self, model: str, prompts: Texts, *, role: Role, iteration: int, stage: str) -> Answers:
         """One answer to each prompt, sampled as drafts are."""
@@ -195,6 +218,7 @@ class Workshop:
             Question(prompt_id, self.templates.ask_to_improve(text, drafts[prompt_id].text))
             for prompt_id, text in prompts.items()
         ]
+            if prompt_id in drafts
         made = self.answers(
             improver,
             questions,
@@ -208,6 +232,7 @@ class Workshop:
     def grade(self, responses: Iterable[Response], prompts: Texts, iteration: int) -> None:
         """Scores the responses that have no score yet; `self.totals` then knows them all."""
         todo = [response for response in responses if response.response_id not in self.totals]
+        self._kept.close()  # a scorer may need its memory
         if not todo:
             return
         with self.run.stage("score", iteration, total=len(todo)) as progress:
@@ -262,7 +287,7 @@ class Workshop:
         ):
             for chunk in _chunks(todo):
                 requests = prompt_requests(chunk, self.templates)
-                made = engine.generate(requests, self.config.prompts.sampling, seed=seed)
+                made = engine.generate(requests, self.config.prompts.sampling, seed=seed, check=progress.check_stop)
                 written = {completion.key: completion for completion in tracked(made, progress)}
                 in_order = [
                     written[request.key] for request in requests
@@ -423,6 +448,10 @@ class Workshop:
         results = self._compare(model, texts, VALIDATION, iteration, self.config.validation.samples)
         return fmean(result.score_a for result in results)
 
+        if not results:
+            raise DataError(
+                f"{model} and M_0 answered no validation seed", hint="the run's log says why; mend it and resume"
+            )
     def evaluate(self, iteration: int) -> None:
         """M_t against M_0 on the held-out prompts."""
         if self.evaluation:

@@ -1,10 +1,11 @@
 """Answers of a model to prompts: drafts, initial answers, rewrites, candidates."""
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from synpo_lab.config import SamplingConfig
-from synpo_lab.engines.base import Engine, Request
+from synpo_lab.engines.base import Check, Completion, Engine, Request, never
 from synpo_lab.records import Response, Role, content_id
 
 
@@ -19,20 +20,20 @@ class Question:
 
 def answer(
     engine: Engine, questions: Iterable[Question], *, role: Role, iteration: int, sampling: SamplingConfig, seed: int,
-    done: frozenset[str] | set[str] = frozenset(),
+    done: frozenset[str] | set[str] = frozenset(), check: Check = never,
 ) -> Iterator[Response]:  # fmt: skip
-    """A response to each question whose id is not in `done`, in any order."""
+    """A response to each question whose id is not in `done`, in any order. `check` is the engine's (engines.base)."""
     told = sampling.model_dump_json()[:-1]
     open_questions: dict[str, Question] = {}
 
     def requests() -> Iterator[Request]:
         for question in questions:
             key = response_id(question, role, engine.name, sampling, seed)
-            if key not in done:
+            if key not in done and key not in open_questions:
                 open_questions[key] = question
                 yield Request(key, question.asked)
 
-    for made in engine.generate(requests(), sampling, seed=seed):
+    for made in engine.generate(requests(), sampling, seed=seed, check=check):
         question = open_questions.pop(made.key)
         yield Response(
             iteration=iteration,
@@ -43,8 +44,12 @@ def answer(
             text=made.text,
             n_tokens=made.n_tokens,
             finish_reason=made.finish_reason,
-            sampling=f'{told},"seed":{seed},"index":{question.index}}}',
+            sampling=f'{told},"seed":{seed},"index":{question.index}{_why(made)}}}',
         )
+
+
+def _why(made: Completion) -> str:
+    return f',"error":{json.dumps(made.error)}' if made.error else ""
 
 
 def response_id(question: Question, role: Role, model: str, sampling: SamplingConfig, seed: int) -> str:

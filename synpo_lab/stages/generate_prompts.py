@@ -78,7 +78,8 @@ def prompt_records(
     """A record for every keyword list, kept or dropped."""
     for words, made in zip(lists, written, strict=True):
         text = templates.read_prompt(made.text)
-        reason = sieve.judge(text, finished=made.finish_reason == "stop")
+        unanswered = made.finish_reason == "error"
+        reason = "unanswered" if unanswered else sieve.judge(text, finished=made.finish_reason == "stop")
         shown = text or made.text
         yield Prompt(
             iteration=iteration,

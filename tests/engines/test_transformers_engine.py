@@ -167,10 +167,10 @@ def test_odd_prompts_are_answered(endings: Endings) -> None:
     assert all(completion.n_tokens >= 1 for completion in made.values())
 
 
-def test_a_prompt_beyond_the_context_is_an_error_that_says_what_to_do(endings: Endings) -> None:
-    with pytest.raises(EngineError, match=r"prompt has 303 tokens, M_0 takes 256") as caught:
-        list(endings().generate([Request("long", "w1 " * 300)], GREEDY, seed=0))
-    assert "shorten" in caught.value.hint
+def test_a_prompt_beyond_the_context_comes_back_with_the_reason(endings: Endings) -> None:
+    [made] = endings().generate([Request("long", "w1 " * 300)], GREEDY, seed=0)
+    assert (made.finish_reason, made.text) == ("error", "")
+    assert made.error == "its prompt has 303 tokens, M_0 takes 256 with the answer"
 
 
 def test_an_answer_stops_where_the_context_ends(endings: Endings) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from synpo_lab.config import RunConfig, SamplingConfig, parse
-from synpo_lab.engines.base import Completion, Request
+from synpo_lab.engines.base import Check, Completion, Request, never
 from synpo_lab.home import open_store
 from synpo_lab.recipes import get, workshop
 from synpo_lab.run import Run
@@ -101,11 +101,16 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
 
 
 class StandInEngine:
-    def __init__(self, name: str, model: str | Path, config: Any, *, trust_remote_code: bool = False) -> None:
+    def __init__(self, name: str, model: str | Path, config: Any, **how: Any) -> None:
         self.name = name
         self._weights = (Path(model) / "model.safetensors").read_text()
 
-    def generate(self, requests: Iterable[Request], sampling: SamplingConfig, *, seed: int) -> Iterator[Completion]:
+    def beside(self, name: str, model: str | Path) -> None:
+        return None
+
+    def generate(
+        self, requests: Iterable[Request], sampling: SamplingConfig, *, seed: int, check: Check = never
+    ) -> Iterator[Completion]:
         for request in requests:
             told = _digest(self._weights, request.key, request.prompt, sampling.model_dump_json(), str(seed))
             text = f"question: about {told[:6]}?" if request.stop else told[: 1 + int(told[:2], 16) % 40]
