@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from storage.atomic import replacing
 from storage.errors import StorageFault
-from storage.export import FORMULA
+from storage.export.writers import FORMULA
 from storage.sandbox import QueryResult
 
 FileFormat = Literal["csv", "parquet"]

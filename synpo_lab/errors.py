@@ -8,6 +8,7 @@ LabError
 ├── TrainingError      training failed (diverged, out of memory)
 ├── StorageError       the lab home cannot be read or written
 ├── QueryError         a SQL statement was refused or failed
+├── PublishingError    the Hub cannot be reached, or refuses an upload
 ├── RunError           a run cannot be started, stopped, resumed or found
 └── MissingExtra       an optional package is not installed
 
@@ -54,6 +55,10 @@ class StorageError(LabError):
 
 class QueryError(LabError):
     """A SQL statement was refused or failed."""
+
+
+class PublishingError(LabError):
+    """The Hub cannot be reached, or refuses an upload."""
 
 
 class RunError(LabError):

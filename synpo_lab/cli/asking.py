@@ -6,9 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from synpo_lab.cli.output import AsJson, Home, print_json, print_table
-from synpo_lab.errors import ConfigError
 
-FORMATS = "trl, parquet, jsonl, csv, alpaca-eval or llm-comparator"
+FORMATS = "trl, datasets, parquet, jsonl, csv, alpaca-eval or llm-comparator"
 
 
 def compare(
@@ -51,24 +50,29 @@ def query(
 
 def export(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `synpo-lab status` shows it.")],
-    to: Annotated[str, typer.Option("--to", metavar="PATH", help="A file, or a folder to put it in.")],
+    to: Annotated[str, typer.Option("--to", metavar="PATH", help="A file, a folder to put it in, or hub:OWNER/NAME.")],
     format: Annotated[str, typer.Option("--format", help=f"One of {FORMATS}.")] = "trl",
     kept: Annotated[bool, typer.Option("--kept/--all", help="Only pairs the run trained on, or every pair.")] = True,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Texts as lists of messages (trl and datasets).")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="A repository on the Hub that everyone can see.")] = False,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's pairs, or its evaluation answers, to a file that other tools read."""
+    """Write a run's pairs, or its evaluation answers, to a file or folder that other tools read, or to the Hub."""
     from storage.database import Database
     from storage.export import export as write
     from synpo_lab.home import open_home, open_store, storage_errors
+    from synpo_lab.publishing import publish
 
-    if to.startswith("hub:"):
-        raise ConfigError(f"cannot export to {to}: only to files", hint="export to a file, then `hf upload` it")
     wanted: Any = format
     with storage_errors():
         database = Database(open_store(open_home(home, writable=False), read_only=True))
-        made = write(database, run_id, Path(to).expanduser(), wanted, kept, overwrite=overwrite)
+        if to.startswith("hub:"):
+            published = publish(database, run_id, to.removeprefix("hub:"), kept=kept, chat=chat, public=public)
+            said = {"url": published.url, "rows": published.rows}
+            return print_json(said) if as_json else typer.echo(f"{published.rows:,} rows at {published.url}")
+        made = write(database, run_id, Path(to).expanduser(), wanted, kept, chat=chat, overwrite=overwrite)
     if as_json:
         return print_json({"path": str(made.path), "rows": made.rows, "bytes": made.bytes})
     return typer.echo(f"{made.rows:,} rows in {made.path}, {made.bytes:,} bytes")

@@ -16,7 +16,7 @@ from storage import Database, StorageFault, Store, export
 from storage.queries import PairFilter, PairQuery
 from synpo_lab.config import FilterConfig
 from synpo_lab.records import EvalResult, Pair, Prompt, Response
-from synpo_lab.stages.filter_pairs import drop_reason
+from tests.reference_filter import drop_reason
 
 TinyStore = Callable[..., Store]
 ODD = 'a "quoted", text\nof two lines\twith \x00 NUL, 🦉, \u2028 and \\'
@@ -183,7 +183,7 @@ def test_a_failed_export_leaves_no_file(database: Database, tmp_path: Path, monk
     def broken(*_: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sys.modules["storage.export"], "_json", broken)
+    monkeypatch.setattr(sys.modules["storage.export.writers"], "as_json", broken)
     with pytest.raises(StorageFault, match="No space left"):
         export(database, "run", tmp_path / "b", "jsonl")
     assert [path.name for path in tmp_path.iterdir() if path.name != "lab"] == []
