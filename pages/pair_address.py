@@ -1,6 +1,6 @@
 """The address of the pairs page: what it says about which pairs, and how to write it. Whoever links there uses this.
 
-    ./pairs?run=..&iteration=1&kept=dropped&reason=gap&finding=..&topic=3&verdict=none&eye=..&min_gap=..&max_gap=..
+    ./pairs?run=..&iteration=1&kept=dropped&reason=gap&finding=..&topic=3&verdict=none&eye=..&policy=2&min_gap=..&max_gap=..
         &search=..&rules={"min_gap":0.3}&ids=a,b,c&sort=margin-up&pair=..
 
 `prompt=..` in place of `pair` opens that prompt's pair. What is left out says nothing; what makes no sense is told.
@@ -117,6 +117,7 @@ _PARTS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "topic": ("topic", _whole, str),
     "verdict": ("verdict", _one_of(VERDICTS), str),
     "eye": ("eye", _one_of(EYE_CONDITIONS), str),
+    "policy": ("policy", _whole, str),
     "min_gap": ("min_gap", _number, repr),
     "max_gap": ("max_gap", _number, repr),
     "search": ("search", str, str),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from storage.queries.eye_conditions import EYE_CONDITIONS
+from storage.queries.eye_conditions import EYE_CONDITIONS, eye_sql
 from storage.queries.filters import PairFilter, filter_sql
 from storage.queries.page import known
 
@@ -43,7 +43,8 @@ class PairQuery:
     finding: str | None = None  # a kind of the view findings
     topic: int | None = None  # number of the prompt's cluster
     verdict: str | None = None  # some reader's latest: one of VERDICTS
-    eye: str | None = None  # how the trained policy ranks it: one of EYE_CONDITIONS
+    eye: str | None = None  # how the trained policy, or two judges, rank it: one of EYE_CONDITIONS
+    policy: int | None = None  # whose eye: of M_t that t; None: of the latest policy that saw the pair
     rules: PairFilter | None = None  # only pairs these rules keep, whatever the run decided
     ids: tuple[str, ...] | None = None  # only these pairs
 
@@ -56,7 +57,8 @@ class PairQuery:
         if self.verdict is not None:
             wanted.append(VERDICTS[known(self.verdict, VERDICTS, "verdict")])
         if self.eye is not None:
-            wanted.append(EYE_CONDITIONS[known(self.eye, EYE_CONDITIONS, "view of the trainer")])
+            name = known(self.eye, EYE_CONDITIONS, "view of the trainer")
+            wanted.append(eye_sql(name, at_policy=self.policy is not None))
         if self.rules is not None:
             wanted.append(f"({filter_sql('rules_')}) IS NULL")
         return "\n    AND ".join(wanted)
@@ -64,7 +66,8 @@ class PairQuery:
     def bound(self, run_id: str) -> dict[str, Any]:
         """The parameters of `matches()`, no more and no fewer."""
         rules = self.rules.bound("rules_") if self.rules is not None else {}
-        return {"run_id": run_id, **self._plain(), **rules}
+        eye = {"policy": self.policy} if self.eye is not None and self.policy is not None else {}
+        return {"run_id": run_id, **self._plain(), **eye, **rules}
 
     def _plain(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in _CONDITIONS}
