@@ -179,9 +179,11 @@ FROM parts.pair_logps;
 -- similarity: mean similarity to the other prompts of its round
 -- nearest_seed: seed_id of the nearest seed
 -- nearest_evaluation: prompt_id of the nearest evaluation prompt
+-- kind: written (by the generator, or imported), seed or evaluation
 CREATE VIEW topics AS
 SELECT
-    run_id, iteration, prompt_id, topic, label, x, y, novelty, overlap, similarity, nearest_seed, nearest_evaluation
+    run_id, iteration, prompt_id, topic, label, x, y, novelty, overlap, similarity, nearest_seed, nearest_evaluation,
+    coalesce(kind, 'written') AS kind
 FROM parts.topics;
 
 -- findings

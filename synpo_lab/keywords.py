@@ -27,6 +27,11 @@ class KeywordList:
     noise: tuple[str, ...] = ()
 
 
+def is_stopword(word: str) -> bool:
+    """Whether an English word, in lower case, is one of those that can be no keyword."""
+    return word in _STOPWORDS
+
+
 def content_words(text: str) -> list[str]:
     """Distinct words of `text` that can be keywords, in order, lower-cased: no stop words, numbers or personal names."""
     found: dict[str, None] = {}

@@ -173,6 +173,7 @@ class Topic:
     similarity: float | None = None  # mean cosine similarity to the others of its round (SynPO, figure 5)
     nearest_seed: str | None = None  # seed_id
     nearest_evaluation: str | None = None  # prompt_id
+    kind: Literal["written", "seed", "evaluation"] = "written"  # written: by the generator, or imported
 
 
 @dataclass(frozen=True, slots=True)
