@@ -299,10 +299,29 @@ class EvaluationConfig(Section):
     sampling: SamplingConfig = Field(default_factory=SamplingConfig, description="How both models answer.")
 
 
+class SourceConfig(Section):
+    """Where the rows of an import come from."""
+
+    paths: list[str] = Field(
+        [],
+        max_length=2,
+        description="A file, a folder or hub:OWNER/NAME; or two files of answers: the first rejected, the second chosen.",
+    )
+    format: str = Field("auto", description="auto, or the name of a format (`synpo-lab import --help` lists them).")
+    columns: dict[str, str] = Field(
+        {}, description="What is taken from which column where its name does not tell: {prompt: question}."
+    )
+
+
+_OF_AN_IMPORT = {"recipe", "title", "policy", "seeds", "iterations", "filter", "source"}
+
+
 class RunConfig(Section):
     """Everything a run is. The same file runs it again."""
 
-    recipe: Literal["synpo", "seed-sft", "seed-simpo", "sampling-ranking"] = Field("synpo", description="The method.")
+    recipe: Literal["synpo", "seed-sft", "seed-simpo", "sampling-ranking", "import"] = Field(
+        "synpo", description="The method; import makes a data set of `source` and uses no model."
+    )
     title: str = Field("", description="A name for people.")
     seed: int = Field(0, ge=0, description="Every random choice follows from it.")
     policy: str = Field("pocket", description="M_0: 'pocket', a local model folder, or 'hub:OWNER/NAME'.")
@@ -326,6 +345,7 @@ class RunConfig(Section):
     simpo: SimPOConfig = Field(default_factory=SimPOConfig, description="Preference optimisation.")
     validation: ValidationConfig = Field(default_factory=ValidationConfig, description="Choice of beta.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Win rate against M_0.")
+    source: SourceConfig = Field(default_factory=SourceConfig, description="The import recipe only: the files.")
     eye: EyeConfig = Field(default_factory=EyeConfig, description="Which pairs the trained policy is asked about.")
 
     @model_validator(mode="after")
@@ -349,7 +369,8 @@ class RunConfig(Section):
         return self
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        said = self.model_dump(mode="json", include=_OF_AN_IMPORT if self.recipe == "import" else None)
+        return yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
 
 
 def load(source: str | Path, overrides: list[str] | None = None) -> RunConfig:

@@ -108,10 +108,15 @@ def _field(key: str, schema: FieldInfo) -> Field:
         key=key,
         kind=_kind(schema.annotation),
         meaning=schema.description or "",
-        choices=typing.get_args(schema.annotation) if typing.get_origin(schema.annotation) is Literal else (),
+        choices=_choices(key, schema),
         minimum=next((bound for part in bounds if (bound := _bound(part, "ge", "gt")) is not None), None),
         maximum=next((bound for part in bounds if (bound := _bound(part, "le", "lt")) is not None), None),
     )
+
+
+def _choices(key: str, schema: FieldInfo) -> tuple[str, ...]:
+    words = typing.get_args(schema.annotation) if typing.get_origin(schema.annotation) is Literal else ()
+    return tuple(word for word in words if (key, word) != ("recipe", "import"))  # that one has a page of its own
 
 
 def _kind(annotation: Any) -> Kind:

@@ -20,8 +20,8 @@ def repetition(text: str, n: int = 3) -> float:
     they are counted; word 3-grams are the usual count (Welleck et al., arXiv 1908.04319, seq-rep-n).
     """
     words = re.findall(r"\w+", text.lower())
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+    grams = len(words) - n + 1
+    return 1 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / grams if grams > 0 else 0.0
 
 
 def similarity(one: str, other: str) -> float:

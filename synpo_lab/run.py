@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from storage import RunStore
+from storage.staging import Staging, all_at_once
 from synpo_lab.config import RunConfig
 from synpo_lab.home import storage_errors
 from synpo_lab.records import content_id
@@ -71,6 +72,12 @@ class Run:
         """The ids of the saved records of a type."""
         with storage_errors():
             return self._store.ids(kind, iteration)
+
+    @contextmanager
+    def all_at_once(self, iteration: int) -> Iterator[Staging]:
+        """What the block adds becomes the run's tables at its end; when it fails or is stopped, nothing does."""
+        with storage_errors(), all_at_once(self._store, iteration) as staging:
+            yield staging
 
     def mark(self, name: str, payload: Mapping[str, Any] | None = None) -> None:
         """Say that a step is complete, for example "iteration=1/improver"; a resumed run will not repeat it."""

@@ -66,8 +66,9 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     """The config with its files and folders named from the root: the worker, a resume and a fork may sit elsewhere."""
     evaluation = config.evaluation.model_copy(update={"suite": _absolute(config.evaluation.suite)})
     keywords = config.keywords.model_copy(update={"source": _absolute(config.keywords.source)})
+    source = config.source.model_copy(update={"paths": [_absolute(path) for path in config.source.paths]})
     named = {"policy": _absolute(config.policy), "seeds": _absolute(config.seeds)}
-    return config.model_copy(update=named | {"evaluation": evaluation, "keywords": keywords})
+    return config.model_copy(update=named | {"evaluation": evaluation, "keywords": keywords, "source": source})
 
 
 def _absolute(value: str) -> str:

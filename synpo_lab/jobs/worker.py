@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from storage import RunStore, StorageFault, Store
@@ -84,23 +85,20 @@ def _work(store: Store, run: RunStore, stop: StopSignal, find_recipe: Callable[[
     outcome.say("queued")
     _announce_stop(stop, outcome)
     try:
-        with hold_slot(store, run.run_id, stop.check):
+        config = stored_config(run)
+        is_import = config.recipe == "import"
+        with nullcontext() if is_import else hold_slot(store, run.run_id, stop.check):  # an import needs no model
             outcome.say("running")
             run.event(RUN_STAGE, STARTED)
             run.set_torn_aside()
-            _call_recipe(run, stop, find_recipe)
-            outcome.end("finished")
+            find_recipe(config.recipe)(config, Run(run, config, lambda: stop.came))
+            outcome.end("imported" if is_import else "finished")
     except StopRequested:
         outcome.end("stopped", "everything made so far is kept")
     except (LabError, StorageFault) as error:
         _fail(outcome, error.message, error.hint)
     except Exception as error:
         _fail(outcome, f"{type(error).__name__}: {error}", f"the whole story is in {run.folder / 'worker.log'}")
-
-
-def _call_recipe(run: RunStore, stop: StopSignal, find_recipe: Callable[[str], recipes.Recipe]) -> None:
-    config = stored_config(run)
-    find_recipe(config.recipe)(config, Run(run, config, lambda: stop.came))
 
 
 def _announce_stop(stop: StopSignal, outcome: Outcome) -> None:

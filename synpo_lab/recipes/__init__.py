@@ -14,6 +14,7 @@ MODULES = {
     "seed-sft": "synpo_lab.recipes.seed_sft",
     "seed-simpo": "synpo_lab.recipes.seed_simpo",
     "sampling-ranking": "synpo_lab.recipes.sampling_ranking",
+    "import": "synpo_lab.recipes.import_data",
 }
 
 

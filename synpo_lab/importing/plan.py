@@ -1,0 +1,157 @@
+"""How a file will be read: which format it is, and what is taken from which of its columns."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from storage.importers import Block, Source, open_source
+from synpo_lab.errors import DataError
+from synpo_lab.home import storage_errors
+from synpo_lab.importing.columns import NAMES, Row, found_columns
+from synpo_lab.importing.formats import FORMATS, Example, Format
+from synpo_lab.importing.joining import joined_blocks
+
+SAMPLE = 200  # rows that tell the format
+AUTO = "auto"
+JOINED_COLUMNS = {
+    name: name
+    for name in ("prompt", "chosen", "rejected", "chosen_model", "rejected_model", "source", "input", "system")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a row becomes an example. Small: it goes to other processes."""
+
+    format: str
+    columns: dict[str, str]  # what is taken -> column
+
+    def example(self, values: Mapping[str, Any]) -> tuple[Example, bool]:
+        """The example, and whether wrong characters were mended. RowRefused says what is wrong with the row."""
+        row = Row(values, self.columns)
+        return FORMATS[self.format].read(row), row.mended
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an import will read, and how."""
+
+    sources: tuple[Source, ...]
+    reading: Reading
+    taken: dict[str, str]  # what is taken -> column, as people are told
+    unused: tuple[str, ...]  # columns nothing is taken from
+
+    @property
+    def format(self) -> Format:
+        return FORMATS[self.reading.format]
+
+    def blocks(self) -> Iterator[Block]:
+        """Every row there is, in order."""
+        with storage_errors():
+            if len(self.sources) == 2:
+                yield from joined_blocks(*self.sources, self.taken)
+            else:
+                yield from self.sources[0].blocks()
+
+
+def make_plan(paths: Sequence[str], format: str = AUTO, given: Mapping[str, str] | None = None) -> Plan:
+    """Open the files and tell their format. DataError when there are too many or none fits, StorageError when one is gone."""
+    if not 1 <= len(paths) <= 2:
+        raise DataError(f"{len(paths)} files", hint="give one file or folder, or the two output files of two models")
+    if format not in {AUTO, *FORMATS}:
+        raise DataError(f"no import format {format!r}", hint=f"use {AUTO} or one of: {', '.join(FORMATS)}")
+    with storage_errors():
+        sources = tuple(open_source(path) for path in paths)
+        samples = [_sample(source) for source in sources]
+    _check_given(given or {}, samples[0])
+    if len(sources) == 2:
+        return _joined(sources, samples, given or {})
+    return _alone(sources, samples[0], format, given or {})
+
+
+def _alone(sources: tuple[Source, ...], rows: list[Mapping[str, Any]], format: str, given: Mapping[str, str]) -> Plan:
+    names = _names(rows)
+    columns = found_columns(names, given)
+    chosen = _fitting(columns, rows, names) if format == AUTO else _named(format, columns, names)
+    taken = {target: columns[target] for target in (*chosen.needs, *chosen.uses) if target in columns}
+    if taken.get("input") == taken.get("prompt"):
+        taken.pop("input", None)
+    unused = tuple(name for name in names if name not in taken.values())
+    return Plan(sources, Reading(chosen.name, taken), taken, unused)
+
+
+def _joined(sources: tuple[Source, ...], samples: list[list[Mapping[str, Any]]], given: Mapping[str, str]) -> Plan:
+    columns = [found_columns(_names(rows), given) for rows in samples]
+    for source, found, rows in zip(sources, columns, samples, strict=True):
+        if not {"prompt", "output"} <= found.keys():
+            raise DataError(
+                f"{source.name} holds no answers: its columns are {_listed(_names(rows))}",
+                hint="two files make pairs when both have a prompt and an output: the first is rejected, the second chosen",
+            )
+    needed = FORMATS["alpaca-eval"]
+    taken = {target: columns[1][target] for target in (*needed.needs, *needed.uses) if target in columns[1]}
+    unused = tuple(name for name in _names(samples[1]) if name not in taken.values())
+    return Plan(sources, Reading("trl", JOINED_COLUMNS), taken, unused)
+
+
+def _sample(source: Source) -> list[Mapping[str, Any]]:
+    found = (one.row for block in source.blocks() for one in block.rows())
+    first = list(islice(found, SAMPLE))
+    rows: list[Mapping[str, Any]] = [row for row in first if row is not None]
+    if not rows:
+        raise DataError(
+            f"{source.name} holds no row that can be read as {source.container}",
+            hint="one JSON object per line, a JSON array of objects, CSV with a header, or Parquet",
+        )
+    return rows
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _check_given(given: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+    for target, column in given.items():
+        if target not in NAMES:
+            raise DataError(f"nothing is called {target!r} here", hint=f"map one of: {', '.join(NAMES)}")
+        if column.partition(".")[0] not in _names(rows) and column not in _names(rows):
+            raise DataError(f"there is no column {column!r}", hint=f"the columns are {_listed(_names(rows))}")
+
+
+def _named(format: str, columns: Mapping[str, str], names: list[str]) -> Format:
+    chosen = FORMATS[format]
+    if missing := [target for target in chosen.needs if target not in columns]:
+        raise DataError(
+            f"the format {format} needs {_listed(missing)}; the columns are {_listed(names)}",
+            hint=f"say where it is, for example --map {missing[0]}={names[0] if names else 'COLUMN'}",
+        )
+    return chosen
+
+
+def _fitting(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], names: list[str]) -> Format:
+    _refuse_unpaired(columns, rows)
+    for one in FORMATS.values():
+        if one.fits(columns, rows):
+            return one
+    raise DataError(
+        f"no known format has these columns: {_listed(names)}",
+        hint="say what they are, for example --map prompt=COLUMN --map chosen=COLUMN --map rejected=COLUMN",
+    )
+
+
+def _refuse_unpaired(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """KTO's rows: one answer with a thumb up or down. They make no pairs."""
+    if "label" not in columns or not {"prompt", "output"} <= columns.keys() or "chosen" in columns:
+        return
+    labels = {str(row.get(columns["label"])).lower() for row in rows}
+    if labels <= {"true", "false", "0", "1", "none"} and labels & {"true", "false", "0", "1"}:
+        raise DataError(
+            f"these rows are unpaired: one answer and a label ({columns['label']!r}) each, as KTO trains on",
+            hint="pairs need a chosen and a rejected answer to the same prompt; to read the answers alone: --format alpaca-eval",
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:20])
+    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown or "none"
