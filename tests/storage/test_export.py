@@ -11,8 +11,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from storage import Database, StorageFault, Store, export
+from storage.export.card import COLUMNS, Facts, dataset_card
 from storage.queries import PairFilter, PairQuery
 from synpo_lab.config import FilterConfig
 from synpo_lab.records import EvalResult, Pair, Prompt, Response
@@ -194,3 +196,82 @@ def test_an_unknown_run_or_format_is_said_to_be(database: Database, tmp_path: Pa
         export(database, "other", tmp_path / "a", "trl")
     with pytest.raises(StorageFault, match="llm-comparator"):
         export(database, "run", tmp_path / "a", "xlsx")  # type: ignore[arg-type]
+
+
+MESSAGES = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "content": "yes?"},
+    {"role": "user", "content": "name a fruit"},
+]
+
+
+def test_chat_rows_are_lists_of_messages_the_earlier_turns_included(
+    tiny_store: TinyStore, pairs: list[Pair], tmp_path: Path
+) -> None:
+    talk = replace(pairs[1], pair_id="talk", messages=json.dumps(MESSAGES), kept=True, gap=None, chosen_score=None)
+    database = Database(tiny_store([pairs[0], talk]))
+    rows = by_id(lines(export(database, "run", tmp_path / "chat.jsonl", "trl", chat=True).path))
+    assert rows["talk"]["prompt"] == MESSAGES
+    assert rows["talk"]["chosen"] == [{"role": "assistant", "content": talk.chosen}]
+    assert rows["talk"]["gap"] is None
+    assert rows[pairs[0].pair_id]["prompt"] == [{"role": "user", "content": pairs[0].prompt}]
+    assert "messages" not in rows["talk"]
+    database.close()
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_dataset_folder_loads_and_its_card_tells_of_its_rows(
+    database: Database, pairs: list[Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chat: bool
+) -> None:
+    report = export(database, "run", tmp_path / "out", "datasets", chat=chat)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    from datasets import load_dataset
+
+    rows = load_dataset(str(report.path), split="train", cache_dir=str(tmp_path / "cache"))
+    kept = {pair.pair_id: pair for pair in pairs if pair.kept}
+    assert report.rows == len(rows) == len(kept)
+    for row in rows:
+        pair = kept[row["pair_id"]]
+        assert row["chosen"] == ([{"role": "assistant", "content": pair.chosen}] if chat else pair.chosen)
+        assert row["gap"] == pair.gap
+    card = (report.path / "README.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(card.split("---\n")[1])
+    assert head["size_categories"] == ["n<1K"]
+    assert f"{len(kept)} preference pairs" in card
+    longer = sum(pair.len_chosen > pair.len_rejected for pair in kept.values()) / len(kept)
+    assert f"{longer:.1%} of the rows" in card
+    assert set(rows.column_names) == set(COLUMNS)
+    assert str(tmp_path) not in card
+
+
+def test_a_dataset_folder_takes_the_place_of_an_older_one_but_of_nothing_else(
+    database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    first = export(database, "run", folder, "datasets")
+    with pytest.raises(StorageFault, match="exists already"):
+        export(database, "run", folder, "datasets")
+    again = export(database, "run", folder, "datasets", kept=False, overwrite=True)
+    assert again.path == folder
+    assert again.rows > first.rows
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(StorageFault, match="no dataset written by the lab"):
+        export(database, "run", folder, "datasets", overwrite=True)
+    assert (folder / "mine.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_only_preference_rows_have_a_chat_form(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(StorageFault, match="csv has no chat form") as fault:
+        export(database, "run", tmp_path / "a", "csv", chat=True)
+    assert "trl" in fault.value.hint
+
+
+def test_a_card_is_markdown_whatever_the_run_is_called() -> None:
+    run = {"run_id": "r", "title": "<script>\n# `x`", "recipe": "synpo", "policy": "/home/me/secret/model",
+           "scorer": "rubric", "seed": 1, "iterations": 2, "config": '{"filter": {"min_gap": 0.1}}'}  # fmt: skip
+    card = dataset_card(run, Facts(12, False, None, 0.5, 10.0, 9.0), "1.0")
+    assert "<script>" not in card
+    assert "/home" not in card
+    assert "- policy M_0: model" in card
+    assert "min_gap: 0.1" in card
