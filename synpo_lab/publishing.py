@@ -43,7 +43,12 @@ def publish(
 
 def _upload(folder: Path, repository: str, public: bool) -> str:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: of whichever httpx it uses
+        HfHubHTTPError,
+        HTTPError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
 
     hub = HfApi(library_name="synpo-lab")
     try:
