@@ -1,0 +1,74 @@
+"""Export what a page shows: the pairs of its query, in the shape another tool reads, to a file or to the Hub."""
+
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+
+from pages.shell import QUIET, Lab, told
+from pages.text import count
+from storage.export import CHAT, export
+from storage.queries.pair_query import PairQuery
+from synpo_lab.publishing import publish
+
+SHAPES = {
+    "TRL preference rows (JSONL)": "trl",
+    "dataset folder with a card (zip)": "datasets",
+    "Parquet, every column": "parquet",
+    "JSONL, every column": "jsonl",
+    "CSV, every column": "csv",
+    "AlpacaEval model outputs": "alpaca-eval",
+    "LLM Comparator": "llm-comparator",
+}
+SAVE = "() => labSave('{}-file')"
+
+
+def export_panel(
+    lab: Lab, name: str, wanted: Callable[..., tuple[str | None, PairQuery]], inputs: Sequence[Any]
+) -> None:
+    """A closed accordion. `wanted(*inputs)` is the run and the query whose pairs are meant; `name` is told in its ids."""
+    with gr.Accordion("Export what is shown", open=False, elem_id=f"{name}-export"):
+        with gr.Row(elem_classes="lab-filters"):
+            shape = gr.Dropdown(list(SHAPES), value=next(iter(SHAPES)), label="As", elem_id=f"{name}-shape", scale=2)
+            chat = gr.Checkbox(label="texts as chat messages", elem_id=f"{name}-chat", scale=1, min_width=180)
+            save = gr.Button("Download", size="sm", scale=0, min_width=130, elem_id=f"{name}-download")
+        with gr.Row(elem_classes="lab-filters", visible=not lab.read_only):
+            repository = gr.Textbox(
+                label="Or to the Hub, as a private data set", placeholder="OWNER/NAME", elem_id=f"{name}-hub", scale=2
+            )
+            push = gr.Button("Upload", size="sm", scale=0, min_width=130, elem_id=f"{name}-upload")
+        said = gr.HTML(elem_id=f"{name}-said", elem_classes="hide-empty")
+    file = gr.DownloadButton("Save the export", visible="hidden", elem_id=f"{name}-file")
+
+    @told
+    def download(shape: str, chat: bool, *values: Any) -> list[Any]:
+        run_id, query = wanted(*values)
+        path, rows = written(lab, run_id or "", query, SHAPES[shape], chat)
+        return [gr.DownloadButton(value=str(path)), Markup('<p class="lab-fine">{} rows.</p>').format(count(rows))]
+
+    @told
+    def upload(repository: str, chat: bool, *values: Any) -> Markup:
+        run_id, query = wanted(*values)
+        made = publish(lab.database, run_id or "", repository.strip(), query=query, kept=False, chat=chat)
+        told_where = '<p class="lab-fine">{} rows at <a href="{}" rel="noopener">{}</a>.</p>'
+        return Markup(told_where).format(count(made.rows), made.url, made.url)
+
+    shape.input(lambda shape: gr.Checkbox(interactive=SHAPES[shape] in CHAT), shape, chat, **QUIET)
+    heavy: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "concurrency_id": "export"}
+    saved = save.click(download, [shape, chat, *inputs], [file, said], concurrency_limit=2, **heavy)
+    saved.success(None, None, None, js=SAVE.format(name), **QUIET)
+    push.click(upload, [repository, chat, *inputs], said, concurrency_limit=2, **heavy)
+
+
+def written(lab: Lab, run_id: str, query: PairQuery, format: Any, chat: bool) -> tuple[Path, int]:
+    """The export as one file for a browser, and its rows."""
+    folder = lab.downloads / secrets.token_hex(8)
+    folder.mkdir(parents=True)
+    made = export(lab.database, run_id, folder, format, kept=False, query=query, chat=chat and format in CHAT)
+    if not made.path.is_dir():
+        return made.path, made.rows
+    return Path(shutil.make_archive(str(folder / run_id), "zip", made.path)), made.rows

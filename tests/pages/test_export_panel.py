@@ -1,0 +1,40 @@
+"""What a page hands out is what its query shows."""
+
+import json
+import zipfile
+
+import pytest
+
+from pages.export_panel import SHAPES, written
+from pages.shell import Lab
+from storage.errors import StorageFault
+from storage.queries import PairQuery, pairs_page
+from tests.pages.conftest import RUN
+
+
+def test_a_download_holds_the_rows_of_the_query_kept_or_not(lab: Lab) -> None:
+    query = PairQuery(iteration=2, kept=False)
+    path, rows = written(lab, RUN, query, "trl", False)
+    shown = pairs_page(lab.database, RUN, query, limit=1000)
+    assert rows == shown.total > 0
+    ids = [json.loads(line)["pair_id"] for line in path.read_text().splitlines()]
+    assert sorted(ids) == sorted(row["pair_id"] for row in shown.rows)
+
+
+@pytest.mark.parametrize("format", SHAPES.values())
+def test_every_shape_is_one_file(lab: Lab, format: str) -> None:
+    path, rows = written(lab, RUN, PairQuery(), format, chat=True)
+    assert path.is_file()
+    assert rows > 0
+    assert RUN in path.name
+
+
+def test_a_dataset_is_a_zip_with_its_card(lab: Lab) -> None:
+    path, _ = written(lab, RUN, PairQuery(), "datasets", chat=False)
+    with zipfile.ZipFile(path) as archive:
+        assert {"README.md", "data/train-00000.parquet"} <= set(archive.namelist())
+
+
+def test_nothing_to_hand_out_is_told(lab: Lab) -> None:
+    with pytest.raises(StorageFault, match="nothing to export"):
+        written(lab, RUN, PairQuery(min_gap=99.0), "trl", False)
