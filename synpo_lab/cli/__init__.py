@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from synpo_lab.cli import asking, configs, doctor, pocket, running, serving
+from synpo_lab.cli import asking, checking, configs, doctor, eye, importing, pocket, running, serving, topics
 from synpo_lab.cli.output import print_error
 from synpo_lab.errors import LabError
 
@@ -23,9 +23,13 @@ app.command()(running.run)
 app.command()(running.resume)
 app.command()(running.stop)
 app.command()(running.status)
+app.command(name="import")(importing.import_data)
 app.command()(asking.compare)
 app.command()(asking.query)
 app.command()(asking.export)
+app.command()(topics.topics)
+app.command()(checking.check)
+app.command()(eye.eye)
 app.command(name="config")(configs.show)
 app.command(name="doctor")(doctor.report)
 app.add_typer(pocket.app, name="pocket")
