@@ -33,16 +33,17 @@ class View(Protocol):
 
 def follow(home: Path, run_id: str, *, as_json: bool, after: int = 0, option: str = "") -> int:
     """Show the run until it ends, its events from byte `after` on; return the exit code."""
-    with _view(as_json) as view:
-        last = _watch(home, run_id, view, after)
+    with view_of(as_json) as view:
+        last = watch(home, run_id, view, after)
     _say_end(home, last, as_json=as_json, option=option)
     return EXIT_CODES.get(last.state, 1)
 
 
-def _watch(home: Path, run_id: str, view: View, offset: int) -> RunStatus:
-    watch, run = Watch(home), open_store(home, read_only=True).run(run_id)
+def watch(home: Path, run_id: str, view: View, offset: int = 0) -> RunStatus:
+    """Show the run until it ends; how it ended."""
+    following, run = Watch(home), open_store(home, read_only=True).run(run_id)
     while True:
-        status = watch.run(run_id)
+        status = following.run(run_id)
         with storage_errors():
             events, offset = run.events(offset)
         for event in events:
@@ -82,7 +83,8 @@ def event_line(event: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _view(as_json: bool) -> Iterator[View]:
+def view_of(as_json: bool) -> Iterator[View]:
+    """What suits where standard output goes."""
     if as_json:
         yield JsonLines()
     elif sys.stdout.isatty():
@@ -105,6 +107,14 @@ class JsonLines:
         if status.state != self._state:
             self._state = status.state
             print_json({"kind": "state", "run_id": status.run_id, "state": status.state, "message": status.message})
+
+
+class Silent:
+    """Nothing: for a command that says all at its end."""
+
+    def event(self, event: dict[str, Any]) -> None: ...
+
+    def status(self, status: RunStatus) -> None: ...
 
 
 class PlainLines:

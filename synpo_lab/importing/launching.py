@@ -39,6 +39,13 @@ def import_config(
     )
 
 
+def default_name(paths: Sequence[str]) -> str:
+    """A name for the data set, made of its last file's."""
+    last = paths[-1].rstrip("/").rpartition("/")[2].removeprefix("hub:").split(".")[0]
+    word = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in last).strip("-")
+    return word[:80] or "import"
+
+
 def start_import(home: Path, name: str, config: RunConfig) -> bool:
     """Start it in a process of its own; False when this very data set is there already, so that nothing is to be added.
 
