@@ -125,7 +125,7 @@ def _filter(cut: float, repetition: float, score: float | None, ratio: float | N
 
 
 def _slider(found: Histogram, chosen: PairFilter, stored: PairFilter) -> Any:
-    ends = [Decimal(end) for end in (*found.edges, chosen.min_gap, stored.min_gap)]
+    ends = [Decimal(end) for end in (*found.edges, chosen.min_gap or 0, stored.min_gap or 0)]
     low, high = min(ends).quantize(HUNDREDTH, ROUND_FLOOR), max(ends).quantize(HUNDREDTH, ROUND_CEILING)
     return gr.Slider(minimum=float(low), maximum=float(high), value=chosen.min_gap)
 
@@ -138,7 +138,7 @@ def _show(lab: Lab, run_id: str, iteration: int | None, chosen: PairFilter) -> l
     changes = changed_rows(lab.database, run_id, stored, chosen, iteration=iteration, limit=ROWS, excerpt=LONGEST)
     return [
         _summary(here, chosen, stored),
-        charts.gap_histogram(found.edges, found.counts, chosen.min_gap, stored.min_gap, keep=f"{run_id} {iteration}"),
+        charts.gap_histogram(found.edges, found.counts, chosen.min_gap or 0, stored.min_gap or 0, keep=f"{run_id} {iteration}"),
         charts.kept_and_dropped(counted, keep=run_id),
         _counts(run_id, here),
         _changed(run_id, changes, chosen),

@@ -32,7 +32,7 @@ _EVENT = {
     "message": "VARCHAR",
     "level": "VARCHAR",
 }
-_NOTE = {"pair_id": "VARCHAR", "verdict": "VARCHAR", "text": "VARCHAR", "author": "VARCHAR", "at": "DOUBLE"}
+NOTE_COLUMNS = {"pair_id": "VARCHAR", "verdict": "VARCHAR", "text": "VARCHAR", "author": "VARCHAR", "at": "DOUBLE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def sources(store: Store) -> list[Source]:
     return [
         *tables,
         Source("events", "runs/*/events.jsonl", _EVENT, -2),
-        Source("notes", "notes/*.jsonl", _NOTE, None),
+        Source("notes", "notes/*.jsonl", NOTE_COLUMNS, None),
     ]
 
 
@@ -89,7 +89,7 @@ def statements(store: Store, *, relative: bool, without: Iterable[Path] = ()) ->
     public = [view.sql for view in public_views().values() if view.name in known]
     return [
         "CREATE SCHEMA IF NOT EXISTS parts",
-        f"CREATE TABLE IF NOT EXISTS parts.runs ({_declared(sql_columns(RunRow))})",
+        f"CREATE TABLE IF NOT EXISTS parts.runs ({declared(sql_columns(RunRow))})",
         *(_parts_view(store, source, relative, set(without)) for source in sources(store)),
         *(sql.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1) for sql in public),
     ]
@@ -146,7 +146,8 @@ def _reader(source: Source, files: list[str]) -> str:
     return f"read_json({listed}, columns = {{{columns}}}, {options}{filename})"
 
 
-def _declared(columns: dict[str, str]) -> str:
+def declared(columns: dict[str, str]) -> str:
+    """Columns as CREATE TABLE wants them."""
     return ", ".join(_declarations(columns))
 
 

@@ -89,8 +89,7 @@ class Store:
 
     def notes(self, kind: type[R]) -> list[R]:
         """Every note ever written, oldest first."""
-        lines = (line for path in sorted(self.notes_folder.glob("*.jsonl")) for line in read_lines(path, 0)[0])
-        return [kind(**line) for line in lines]
+        return _notes(self.notes_folder, kind)
 
     def check_writable(self) -> None:
         if self.read_only:
@@ -156,6 +155,10 @@ class RunStore:
         column: str = kind.key  # type: ignore[attr-defined]
         tables = (table for shelf in self._shelves(kind, iteration) for table in self._columns(shelf, [column]))
         return {value for table in tables for value in schema.column_values(table, kind, column)}
+
+    def notes(self, kind: type[R]) -> list[R]:
+        """Every note of the lab home the run lies in, oldest first."""
+        return _notes(self.folder.parent.parent / "notes", kind)
 
     def mark(self, name: str, payload: dict[str, Any] | None = None) -> None:
         """Say that `name` is complete, for example "iteration=1/improver". The payload is small JSON."""
@@ -270,6 +273,12 @@ def _checked(run_id: str) -> str:
             hint="use 1 to 80 of the letters A-Z and a-z, digits and . _ - and begin with no dot",
         )
     return run_id
+
+
+def _notes(folder: Path, kind: type[R]) -> list[R]:
+    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    lines = (line for path in sorted(folder.glob("*.jsonl")) for line in read_lines(path, 0)[0])
+    return [kind(**{name: line[name] for name in names}) for line in lines if names <= line.keys()]
 
 
 def _is_run(folder: Path) -> bool:

@@ -231,17 +231,49 @@ class ScorerConfig(Section):
 
 
 class FilterConfig(Section):
-    min_gap: float = Field(
+    """Which pairs are kept. A rule is off when it is null (false, an empty list); storage/pair_filter.py is what it means."""
+
+    min_gap: float | None = Field(
         0.02,
         description="Keep a pair if score(chosen) - score(rejected) is above this. The paper: 0.02 ArmoRM, 0.20 PairRM.",
     )
-    max_repetition: float = Field(
-        0.5, ge=0, le=1, description="Drop a pair if more than this share of the chosen answer repeats itself."
-    )
+    max_gap: float | None = Field(None, description="Drop a pair if the gap is above this: too easy to teach anything.")
     min_chosen_score: float | None = Field(None, description="Drop a pair if the chosen answer scores below this.")
     max_length_ratio: float | None = Field(
         None, gt=0, description="Drop a pair if len(chosen) / len(rejected) is above this."
     )
+    min_length_ratio: float | None = Field(
+        None, gt=0, description="Drop a pair if len(chosen) / len(rejected) is below this."
+    )
+    max_repetition: float | None = Field(
+        0.5, ge=0, le=1, description="Drop a pair if more than this share of the chosen answer repeats itself."
+    )
+    max_similarity: float | None = Field(
+        None, ge=0, le=1, description="Drop a pair if its sides have more than this share of their words in common."
+    )
+    drop_duplicates: bool = Field(
+        False, description="Drop a pair if an earlier one of the run has the same prompt and the same two answers."
+    )
+    verdicts: list[Literal["bad", "rejected", "tie"]] = Field(
+        [], description="Drop a pair if some reader's latest verdict on it is one of these, when the filter runs."
+    )
+    where: str | None = Field(
+        None, description="Keep a pair only if this SQL condition over the columns of the table pairs is true."
+    )
+
+    @field_validator("where")
+    @classmethod
+    def _where_is_a_condition(cls, where: str | None) -> str | None:
+        if where is None or not where.strip():
+            return None
+        from storage.condition import condition_sql  # loads DuckDB, which only a condition needs
+        from storage.errors import StorageFault
+
+        try:
+            condition_sql(where)
+        except StorageFault as fault:
+            raise ValueError(f"{fault.message} ({fault.hint})") from None
+        return where.strip()
 
 
 class PoolConfig(Section):
@@ -278,13 +310,13 @@ class ValidationConfig(Section):
 
 class EyeConfig(Section):
     pairs: int = Field(
-        2000,
+        1000,
         ge=0,
         description="After each training, mean log-probs of at most so many pairs of the pool under M_0 and M_t are kept for "
         "the Trainer's eye page. 0 turns it off. Two forward passes per pair and model.",
     )
     dropped: int = Field(
-        500,
+        250,
         ge=0,
         description="The same for at most so many of the iteration's pairs that were not trained on: how M_t ranks what it "
         "has not seen.",

@@ -73,6 +73,11 @@ class Run:
         with storage_errors():
             return self._store.ids(kind, iteration)
 
+    def notes(self, kind: type[Item]) -> list[Item]:
+        """Every reader's note in the lab home, oldest first."""
+        with storage_errors():
+            return self._store.notes(kind)
+
     @contextmanager
     def all_at_once(self, iteration: int) -> Iterator[Staging]:
         """What the block adds becomes the run's tables at its end; when it fails or is stopped, nothing does."""

@@ -24,7 +24,7 @@ from storage.errors import StorageFault, explained
 from storage.export.card import Facts, dataset_card
 from storage.export.folder import FILE, replacing_folder
 from storage.export.shapes import Plan, plan
-from storage.queries.filters import PairFilter
+from storage.pair_filter import PairFilter
 from storage.queries.pair_query import PairQuery
 
 Format = Literal["trl", "datasets", "parquet", "jsonl", "csv", "alpaca-eval", "llm-comparator"]

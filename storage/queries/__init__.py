@@ -1,14 +1,13 @@
 """One typed function per question the pages ask. Parameters are bound; results are small dataclasses or dicts."""
 
+from storage.pair_filter import PairFilter, filter_sql
 from storage.queries.answers import Answer, Lineage, ResponseDetail, lineage, response_detail
 from storage.queries.filters import (
     Change,
     Histogram,
-    PairFilter,
     ThresholdCount,
     changed_counts,
     changed_rows,
-    filter_sql,
     gap_histogram,
     threshold_counts,
 )
@@ -38,7 +37,9 @@ from storage.queries.runs import (
     suites,
     win_rate_curve,
 )
+from storage.queries.telling import Pick, telling_pairs
 from storage.queries.training import GridResult, evals_page, grid_results, train_curve, variants
+from storage.queries.verdicts import noted_pairs, verdict_counts, verdicts
 
 __all__ = [
     "PAIR_SORTS",
@@ -54,6 +55,7 @@ __all__ = [
     "PairDetail",
     "PairFilter",
     "PairQuery",
+    "Pick",
     "ResponseDetail",
     "RunSummary",
     "Step",
@@ -72,6 +74,7 @@ __all__ = [
     "lineage",
     "list_runs",
     "neighbours",
+    "noted_pairs",
     "pair",
     "pair_at",
     "pair_drop_reasons",
@@ -82,8 +85,11 @@ __all__ = [
     "response_detail",
     "run_overview",
     "suites",
+    "telling_pairs",
     "threshold_counts",
     "train_curve",
     "variants",
+    "verdict_counts",
+    "verdicts",
     "win_rate_curve",
 ]

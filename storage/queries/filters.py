@@ -1,46 +1,11 @@
-"""What a filter keeps, asked of all stored pairs: the rules in SQL, and the questions of the thresholds page.
+"""What a filter keeps, asked of all stored pairs: the questions of the filter page."""
 
-A filter here judges each pair by itself. A run may train on fewer: it samples what the filter keeps down to the pool's
-size, and says so with the drop reason "not sampled".
-"""
-
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from storage.database import Database
+from storage.pair_filter import PairFilter, filter_sql
 from storage.queries.excerpts import excerpts
 from storage.queries.page import Page
-
-# NaN is above every number in DuckDB but compares false in Python, where the trainer's filter runs: a pair without a
-# number for its gap is dropped, one without a number for its repetition is not dropped for that.
-_DROP_REASON = """CASE
-    WHEN gap IS NULL OR NOT (gap > $min_gap) OR isnan(gap) THEN 'gap'
-    WHEN $min_chosen_score IS NOT NULL AND chosen_score < $min_chosen_score THEN 'chosen score'
-    WHEN $max_length_ratio IS NOT NULL AND len_chosen > $max_length_ratio * len_rejected THEN 'length'
-    WHEN repetition > $max_repetition AND NOT isnan(repetition) THEN 'repetition'
-END"""
-
-
-@dataclass(frozen=True, slots=True)
-class PairFilter:
-    """The rules a pair must pass, with the names and meanings of the run's config section `filter`."""
-
-    min_gap: float = 0.02
-    max_repetition: float = 0.5
-    min_chosen_score: float | None = None
-    max_length_ratio: float | None = None
-
-    def bound(self, prefix: str = "") -> dict[str, Any]:
-        """The parameters of `filter_sql(prefix)`."""
-        return {f"{prefix}{name}": value for name, value in asdict(self).items()}
-
-
-def filter_sql(prefix: str = "") -> str:
-    """A SQL expression over a pair: the first rule that drops it, NULL if it is kept. Bind `PairFilter.bound(prefix)`.
-
-    The order of the rules: gap, chosen score, length, repetition.
-    """
-    return _DROP_REASON.replace("$", f"${prefix}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +19,8 @@ class ThresholdCount:
     dropped: dict[str, int] = field(default_factory=dict)  # by the first rule that drops a pair
 
 
-_THRESHOLD_COUNTS = f"""
-SELECT iteration, {filter_sql()} AS reason, count(*) AS pairs,
+_THRESHOLD_COUNTS = """
+SELECT iteration, {reason} AS reason, count(*) AS pairs,
     count(*) FILTER (kept OR drop_reason = 'not sampled') AS kept_by_run
 FROM pairs
 WHERE run_id = $run_id
@@ -68,7 +33,8 @@ def threshold_counts(database: Database, run_id: str, rules: PairFilter) -> list
     """How many pairs of each iteration would these rules keep, and which rule drops how many?"""
     counts: dict[int, dict[str | None, int]] = {}
     by_run: dict[int, int] = {}
-    for row in database.rows(_THRESHOLD_COUNTS, {"run_id": run_id, **rules.bound()}):
+    sql = _THRESHOLD_COUNTS.format(reason=filter_sql(rules))
+    for row in database.rows(sql, {"run_id": run_id, **rules.bound()}):
         counts.setdefault(row["iteration"], {})[row["reason"]] = row["pairs"]
         by_run[row["iteration"]] = by_run.get(row["iteration"], 0) + row["kept_by_run"]
     return [
@@ -144,8 +110,8 @@ class Change:
     removed: int  # pairs the first kept and the second does not
 
 
-_BOTH = f"""
-SELECT gap, pair_id, part, place, ({filter_sql("before_")}) AS before, ({filter_sql("after_")}) AS after
+_BOTH = """
+SELECT gap, pair_id, part, place, ({before}) AS before, ({after}) AS after
 FROM parts.pairs
 WHERE run_id = $run_id AND ($iteration IS NULL OR iteration = $iteration)
 """
@@ -169,7 +135,7 @@ def changed_counts(
 ) -> Change:
     """How many pairs come in and go out when one filter takes the place of another?"""
     which = {"run_id": run_id, "iteration": iteration, **before.bound("before_"), **after.bound("after_")}
-    found = database.row(_CHANGE, which) or {"added": 0, "removed": 0}
+    found = database.row(_both(_CHANGE, before, after), which) or {"added": 0, "removed": 0}
     return Change(**found)
 
 
@@ -190,7 +156,7 @@ def changed_rows(
     `kept_after`.
     """
     which = {"run_id": run_id, "iteration": iteration, **before.bound("before_"), **after.bound("after_")}
-    places = database.rows(_CHANGED_PLACES, which | {"limit": limit, "offset": offset})
+    places = database.rows(_both(_CHANGED_PLACES, before, after), which | {"limit": limit, "offset": offset})
     if not places:
         change = changed_counts(database, run_id, before, after, iteration)
         return Page([], change.added + change.removed)
@@ -198,3 +164,7 @@ def changed_rows(
     fates = ({name: place[name] for name in names} for place in places)
     rows = excerpts(database, places, excerpt)
     return Page([row | fate for row, fate in zip(rows, fates, strict=True)], places[0]["total"])
+
+
+def _both(sql: str, before: PairFilter, after: PairFilter) -> str:
+    return sql.format(before=filter_sql(before, "before_"), after=filter_sql(after, "after_"))

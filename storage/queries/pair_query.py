@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from storage.pair_filter import PairFilter, filter_sql
 from storage.queries.eye_conditions import EYE_CONDITIONS, eye_sql
-from storage.queries.filters import PairFilter, filter_sql
 from storage.queries.page import known
 
 _NOTED = "SELECT pair_id FROM notes WHERE verdict"
@@ -60,7 +60,7 @@ class PairQuery:
             name = known(self.eye, EYE_CONDITIONS, "view of the trainer")
             wanted.append(eye_sql(name, at_policy=self.policy is not None))
         if self.rules is not None:
-            wanted.append(f"({filter_sql('rules_')}) IS NULL")
+            wanted.append(f"({filter_sql(self.rules, 'rules_')}) IS NULL")
         return "\n    AND ".join(wanted)
 
     def bound(self, run_id: str) -> dict[str, Any]:

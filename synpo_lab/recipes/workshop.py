@@ -26,6 +26,7 @@ from synpo_lab.models import replace_folder
 from synpo_lab.pocket import resolve_policy
 from synpo_lab.records import (
     EvalResult,
+    Note,
     Pair,
     PairLogp,
     Prompt,
@@ -351,6 +352,7 @@ class Workshop:
                 self.config.filter,
                 at_most=self.config.pool.pairs_per_iteration,
                 seed=self.run.seed_for("pool", iteration),
+                notes=self.run.notes(Note),
             )
             self.run.save(decided)
             self.run.mark(step, {"pairs": len(decided), "kept": sum(pair.kept for pair in decided)})

@@ -11,10 +11,10 @@ from synpo_lab.config import FilterConfig, KeywordsConfig
 from synpo_lab.engines.base import Completion
 from synpo_lab.errors import ConfigError, DataError
 from synpo_lab.keywords import KeywordList
-from synpo_lab.records import Pair, Response, Seed
+from synpo_lab.records import Note, Pair, Response, Seed
 from synpo_lab.stages.build_pairs import best_and_worst, build_pairs
 from synpo_lab.stages.evaluate import compare
-from synpo_lab.stages.filter_pairs import drop_reason, filter_pairs
+from synpo_lab.stages.filter_pairs import filter_pairs
 from synpo_lab.stages.generate_prompts import Sieve, generator_rows, prompt_records
 from synpo_lab.stages.improve import improver_rows
 from synpo_lab.stages.score import score
@@ -60,11 +60,58 @@ def test_a_pair_carries_its_scores_gap_and_lengths() -> None:
         ({"repetition": 0.51}, {}, "repetition"),
         ({"repetition": 0.5}, {}, None),
         ({"repetition": 0.9, "gap": 0.0}, {}, "gap"),  # the first rule that refuses gives the reason
-        ({"gap": float("nan")}, {}, "gap"),
+        ({"gap": float("nan")}, {}, "no score"),  # a pair without a score cannot pass a rule about scores
+        ({"gap": None}, {}, "no score"),
+        ({"gap": None}, {"min_gap": None, "max_gap": 0.5}, "no score"),
+        ({"gap": None}, {"min_gap": None}, None),
+        ({"gap": None, "chosen_score": None}, {"min_gap": None, "min_chosen_score": 0.1}, "no score"),
+        ({"gap": float("inf")}, {}, None),
+        ({}, {"max_gap": 0.49}, "gap"),
+        ({"gap": 0.5}, {"max_gap": 0.5}, None),
+        ({"len_chosen": 9, "len_rejected": 10}, {"min_length_ratio": 1.0}, "length"),
+        ({"len_chosen": 10, "len_rejected": 10}, {"min_length_ratio": 1.0}, None),
+        ({"repetition": 0.9}, {"max_repetition": None}, None),
+        ({"repetition": float("nan")}, {}, None),
+        ({"similarity": 0.96}, {"max_similarity": 0.95}, "similarity"),
+        ({"similarity": 0.95}, {"max_similarity": 0.95}, None),
+        ({"similarity": None}, {"max_similarity": 0.95}, None),  # written before there was a similarity
+        ({"duplicate": True}, {"drop_duplicates": True}, "duplicate"),
+        ({"duplicate": True}, {}, None),
+        ({}, {"where": "len_chosen > 4"}, "condition"),
+        ({}, {"where": "prompt LIKE '%?'"}, None),
+        ({}, {"where": "CAST(prompt AS INTEGER) > 3"}, "condition"),  # what cannot be told is not true
+        ({}, {"where": "ln(len_chosen - 4) > 0"}, "condition"),
     ],
 )
 def test_the_filter_names_the_first_rule_that_refuses(values: dict, rules: dict, reason: str | None) -> None:
-    assert drop_reason(pair(**values), FilterConfig(**rules)) == reason
+    (decided,) = filter_pairs([pair(**values)], FilterConfig(**rules), at_most=1, seed=0)
+    assert (decided.drop_reason, decided.kept) == (reason, reason is None)
+
+
+def test_the_latest_verdict_of_each_reader_drops_a_pair() -> None:
+    pairs = [pair(pair_id=name) for name in ("said bad", "taken back", "tie", "good", "two readers")]
+    notes = [
+        Note("said bad", "bad", "", "ana", 1.0), Note("taken back", "bad", "", "ana", 1.0),
+        Note("taken back", "chosen", "", "ana", 2.0), Note("tie", "tie", "", "ana", 1.0),
+        Note("good", "chosen", "", "ana", 1.0), Note("two readers", "chosen", "", "ana", 3.0),
+        Note("two readers", "rejected", "", "bo", 1.0), Note("another pair", "bad", "", "bo", 1.0),
+    ]  # fmt: skip
+
+    def dropped(*verdicts: str) -> list[str]:
+        rules = FilterConfig(verdicts=list(verdicts))  # type: ignore[arg-type]
+        decided = filter_pairs(pairs, rules, at_most=9, seed=0, notes=notes)
+        return [made.pair_id for made in decided if made.drop_reason == "verdict"]
+
+    assert dropped() == []
+    assert dropped("bad") == ["said bad"]
+    assert dropped("tie", "rejected") == ["tie", "two readers"]
+    assert not [
+        made for made in filter_pairs(pairs, FilterConfig(verdicts=["bad"]), at_most=9, seed=0) if not made.kept
+    ]
+
+
+def test_no_pairs_are_filtered_to_no_pairs() -> None:
+    assert filter_pairs([], FilterConfig(where="gap > 1"), at_most=1, seed=0) == []
 
 
 def test_kept_pairs_are_sampled_down_and_the_rest_say_so() -> None:

@@ -11,9 +11,11 @@ from storage import StorageFault, Store, queries
 from storage.database import Database
 from storage.queries import PairFilter, PairQuery
 from storage.queries.eye_conditions import EYE_CONDITIONS
+from storage.queries.telling import QUOTAS, Pick, telling_pairs
+from storage.queries.verdicts import noted_pairs, verdict_counts, verdicts
 from synpo_lab.config import FilterConfig
 from synpo_lab.records import Finding, Note, Pair, PairLogp, Topic
-from synpo_lab.stages.filter_pairs import drop_reason
+from tests.reference_filter import drop_reason
 
 TinyStore = Callable[..., Store]
 
@@ -198,3 +200,113 @@ def test_every_order_is_walked_pair_by_pair_as_it_is_listed(
             listed[position + 1] if position + 1 < len(listed) else None,
         )
     database.close()
+
+
+def test_pairs_come_in_the_order_they_are_named_in(database: Database, pairs: list[Pair]) -> None:
+    wanted = [pairs[i].pair_id for i in (7, 2, 9, 0)]
+    assert found(database, PairQuery(ids=tuple(wanted)), "given") == wanted
+
+
+# The twenty that tell most
+
+
+def test_the_twenty_that_tell_most_are_twenty_each_once_and_always_the_same(database: Database) -> None:
+    picks = telling_pairs(database, "run", PairQuery())
+    ids = [pick.pair_id for pick in picks]
+    assert len(ids) == len(set(ids)) == 20
+    assert telling_pairs(database, "run", PairQuery()) == picks
+    assert found(database, PairQuery(), "telling") == ids
+    around = queries.neighbours(database, "run", ids[4], PairQuery(), sort="telling")
+    assert around == queries.Neighbours(4, 20, ids[3], ids[5])
+
+
+def test_the_twenty_are_near_the_cut_extreme_disagreed_on_and_typical(
+    database: Database, small_run: list[Any], pairs: list[Pair]
+) -> None:
+    picks = telling_pairs(database, "run", PairQuery(rules=PairFilter(min_gap=-5, max_repetition=1)))
+    kinds = [pick.kind for pick in picks]
+    assert kinds == sorted(kinds, key=list(QUOTAS).index)
+    near = [pick.pair_id for pick in picks if pick.kind == "cut"]
+    assert set(near[:4]) == {p.pair_id for p in sorted(pairs, key=lambda p: (abs(p.gap + 5), p.pair_id))[:4]}
+    widest = sorted((p for p in pairs if p.pair_id not in near), key=lambda p: (-p.gap, p.pair_id))
+    assert [pick.pair_id for pick in picks if pick.kind == "widest"][:2] == [p.pair_id for p in widest[:2]]
+    by_id, known, usual = {p.pair_id: p for p in pairs}, margins(small_run), fmean(abs(p.gap) for p in pairs)
+    for pick in picks:
+        if pick.kind == "disagreement":
+            assert pick.value == pytest.approx(disagreement(by_id[pick.pair_id], known, usual))
+            assert pick.value >= 0.5
+
+
+def test_a_typical_pair_is_its_topic_s_medoid(database: Database, small_run: list[Any], pairs: list[Pair]) -> None:
+    place = {one.prompt_id: one for one in of(Topic, small_run)}
+    picks = {pick.group: pick for pick in telling_pairs(database, "run", PairQuery()) if pick.kind == "typical"}
+    assert picks
+    for label, pick in picks.items():
+        mine = [p for p in pairs if place[p.prompt_id].label == label]
+        assert pick.value == len(mine)
+
+        def spread(pair: Pair, mine: list[Pair] = mine) -> float:
+            here = place[pair.prompt_id]
+            return sum(math.dist((here.x, here.y), (place[p.prompt_id].x, place[p.prompt_id].y)) ** 2 for p in mine)
+
+        assert spread(next(p for p in mine if p.pair_id == pick.pair_id)) == pytest.approx(min(map(spread, mine)))
+
+
+def test_without_scores_topics_and_training_there_still_is_something_to_read(tiny_store: TinyStore) -> None:
+    made = [
+        Pair(1, f"u{i}", f"p{i}", "", "c", "r", "", "", None, None, None, i, 9, 0.0, True, None, i / 30)
+        for i in range(30)
+    ]
+    opened = Database(tiny_store(made))
+    picks = telling_pairs(opened, "run", PairQuery())
+    assert len({pick.pair_id for pick in picks}) == 20
+    assert {pick.kind for pick in picks} == {"longer", "shorter", "typical"}
+    assert {pick.group for pick in picks if pick.kind == "typical"} <= {
+        "no score, chosen longer",
+        "no score, chosen not longer",
+    }
+    assert telling_pairs(opened, "run", PairQuery(ids=("u3",))) == [
+        Pick("u3", "shorter", 6.0),
+    ]
+    assert telling_pairs(opened, "another", PairQuery()) == []
+    opened.close()
+
+
+# What belongs to a pair
+
+
+def test_a_pair_comes_with_its_log_probs_findings_and_topic(
+    database: Database, small_run: list[Any], pairs: list[Pair]
+) -> None:
+    for finding in of(Finding, small_run)[:3]:
+        detail = queries.pair(database, "run", finding.pair_id)
+        assert detail is not None
+        assert detail.findings == [{"kind": finding.kind, "value": finding.value, "detail": finding.detail}]
+    kept = next(pair for pair in pairs if pair.kept)
+    detail = queries.pair(database, "run", kept.pair_id)
+    assert detail is not None
+    assert [row["model"] for row in detail.logps] == ["M_0", f"M_{kept.iteration}"]
+    assert detail.logps[1]["margin"] == pytest.approx(margins(small_run)[kept.pair_id][0])
+    topic = next(one for one in of(Topic, small_run) if one.prompt_id == kept.prompt_id)
+    assert detail.topic == {"topic": topic.topic, "label": topic.label}
+
+
+# Verdicts
+
+
+def test_verdicts_come_with_the_scorer_s_gap_and_are_counted(database: Database, pairs: list[Pair]) -> None:
+    for at, (given, author, which) in enumerate(NOTES):
+        database.store.append_note(Note(pairs[which].pair_id, given, "", author, float(at)))  # type: ignore[arg-type]
+    database.store.append_note(Note("of no run", "bad", "", "ana", 1.0))
+    said = {(row["author"], row["pair_id"]): (row["verdict"], row["gap"]) for row in verdicts(database, "run")}
+    assert said == {
+        ("ana", pairs[0].pair_id): ("rejected", pairs[0].gap),
+        ("bo", pairs[0].pair_id): ("tie", pairs[0].gap),
+        ("ana", pairs[1].pair_id): ("bad", pairs[1].gap),
+        ("bo", pairs[2].pair_id): ("chosen", pairs[2].gap),
+    }
+    assert verdict_counts(database, "run") == {"rejected": 1, "tie": 1, "bad": 1, "chosen": 1}
+    rows = [row for batch in noted_pairs(database, "run") for row in batch.to_pylist()]
+    assert len(rows) == 5  # the one taken back is among them
+    assert {row["pair_id"] for row in rows} == {pairs[i].pair_id for i in range(4)}
+    assert rows[0]["prompt"] in {pair.prompt for pair in pairs}

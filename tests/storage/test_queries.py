@@ -18,7 +18,7 @@ from storage.database import Database
 from storage.queries import Page, PairFilter, PairQuery
 from synpo_lab.config import FilterConfig
 from synpo_lab.records import TABLES, EvalResult, Event, Note, Pair, Prompt, Response, Score, TrainStep
-from synpo_lab.stages.filter_pairs import drop_reason
+from tests.reference_filter import drop_reason
 
 TinyStore = Callable[..., Store]
 
@@ -146,8 +146,8 @@ def test_attrition_of_a_run_without_rows_is_empty(tiny_store: TinyStore) -> None
         {"search": "trumpet"},
         {"iteration": 2},
         {"status": "held-out"},
-        {"family": "plum"},
-        {"family": "eval:pocket"},
+        {"keyword": "plum"},
+        {"source": "eval:pocket"},
         {"drop_reason": "malformed", "iteration": 1},
         {"search": "nothing like it"},
     ],
@@ -162,7 +162,8 @@ def test_prompts_are_found_by_what_is_asked_for(
             and wanted.get("iteration", p.iteration) == p.iteration
             and wanted.get("status", p.status) == p.status
             and wanted.get("drop_reason", p.drop_reason) == p.drop_reason
-            and ("family" not in wanted or wanted["family"] in (p.source, *p.keywords))
+            and wanted.get("source", p.source) == p.source
+            and ("keyword" not in wanted or wanted["keyword"] in p.keywords)
         )
 
     expected = sorted((p for p in of(Prompt, small_run) if matches(p)), key=lambda p: (p.iteration, p.prompt_id))
@@ -337,34 +338,6 @@ def test_lineage_follows_a_prompt_through_the_iterations(database: Database, sma
     assert line.pairs == []
 
 
-@given(
-    gap=st.sampled_from([0.0, 0.02, 0.1, -0.5, 0.30000000000000004, math.nan, math.inf, -math.inf]) | st.floats(),
-    repetition=st.sampled_from([0.0, 0.5, 0.7, math.nan]) | st.floats(0, 1),
-    chosen=st.sampled_from([0.5, math.nan]) | st.floats(),
-    lengths=st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)),
-    rules=st.builds(
-        FilterConfig,
-        min_gap=st.sampled_from([0.02, 0.1, 0.3]) | st.floats(-2, 2),
-        max_repetition=st.sampled_from([0.0, 0.5, 1.0]) | st.floats(0, 1),
-        min_chosen_score=st.none() | st.just(0.5) | st.floats(-2, 2),
-        max_length_ratio=st.none() | st.sampled_from([1.0, 1.5]) | st.floats(0.001, 100),
-    ),
-)
-@settings(max_examples=150, deadline=None)
-def test_the_filter_in_sql_means_what_the_trainers_filter_means(
-    gap: float, repetition: float, chosen: float, lengths: tuple[int, int], rules: FilterConfig
-) -> None:
-    import duckdb
-
-    pair = Pair(1, "i", "p", "", "c", "r", "", "", chosen, 0.0, gap, *lengths, repetition, False, None)
-    row = "SELECT $gap AS gap, $repetition AS repetition, $chosen AS chosen_score, $a AS len_chosen, $b AS len_rejected"
-    values = {"gap": gap, "repetition": repetition, "chosen": chosen, "a": lengths[0], "b": lengths[1]}
-    values |= PairFilter(**rules.model_dump()).bound()
-    with duckdb.connect() as connection:
-        found = connection.execute(f"SELECT {queries.filter_sql()} FROM ({row})", values).fetchone()
-    assert found == (drop_reason(pair, rules),)
-
-
 RULES = [FilterConfig(), FilterConfig(min_gap=0.3), FilterConfig(min_chosen_score=0.6, max_length_ratio=1.2)]
 
 
@@ -495,7 +468,7 @@ def test_a_quote_in_a_search_is_only_text(database: Database) -> None:
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_text_breaks_a_search(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     database = Database(Store(tmp_path_factory.mktemp("lab"), TABLES))
-    assert queries.prompts_page(database, "run", search=text, family=text, iteration=1).total == 0
+    assert queries.prompts_page(database, "run", search=text, keyword=text, source=text, iteration=1).total == 0
     database.close()
 
 
