@@ -37,9 +37,7 @@ from storage.queries.runs import (
     suites,
     win_rate_curve,
 )
-from storage.queries.telling import Pick, telling_pairs
 from storage.queries.training import GridResult, evals_page, grid_results, train_curve, variants
-from storage.queries.verdicts import noted_pairs, verdict_counts, verdicts
 
 __all__ = [
     "PAIR_SORTS",
@@ -55,7 +53,6 @@ __all__ = [
     "PairDetail",
     "PairFilter",
     "PairQuery",
-    "Pick",
     "ResponseDetail",
     "RunSummary",
     "Step",
@@ -74,7 +71,6 @@ __all__ = [
     "lineage",
     "list_runs",
     "neighbours",
-    "noted_pairs",
     "pair",
     "pair_at",
     "pair_drop_reasons",
@@ -85,11 +81,8 @@ __all__ = [
     "response_detail",
     "run_overview",
     "suites",
-    "telling_pairs",
     "threshold_counts",
     "train_curve",
     "variants",
-    "verdict_counts",
-    "verdicts",
     "win_rate_curve",
 ]
