@@ -83,7 +83,7 @@ def _start(run: RunStore, config: RunConfig) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=_environment(config),
+            env=worker_environment(config),
             cwd=run.folder,
             start_new_session=True,
         )
@@ -102,7 +102,7 @@ def _await_start(run: RunStore, worker: "subprocess.Popen[bytes]") -> None:
         )
 
 
-def _environment(config: RunConfig) -> dict[str, str]:
+def worker_environment(config: RunConfig) -> dict[str, str]:
     """Ours, with a checkout that was never installed on the path, and threads that wait asleep."""
     root = Path(__file__).parents[2]
     installed = root.name in {"site-packages", "dist-packages"}

@@ -286,4 +286,4 @@ def test_a_worker_is_told_a_number_of_threads_only_where_someone_named_one(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if inherited is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", inherited)
-    assert launching._environment(RunConfig.model_validate(config)).get("OMP_NUM_THREADS") == told
+    assert launching.worker_environment(RunConfig.model_validate(config)).get("OMP_NUM_THREADS") == told
