@@ -11,8 +11,8 @@ from storage.queries.page import Row
 
 _EXCERPTS = """
 SELECT part, place, iteration, pair_id, prompt_id, left(prompt, $excerpt) AS prompt, left(chosen, $excerpt) AS chosen,
-    left(rejected, $excerpt) AS rejected, chosen_score, rejected_score, gap, repetition, len_chosen, len_rejected, kept,
-    drop_reason
+    left(rejected, $excerpt) AS rejected, chosen_score, rejected_score, gap, repetition, similarity, len_chosen,
+    len_rejected, kept, drop_reason
 FROM parts.pairs
 WHERE list_contains($parts, part) AND list_contains($places, part || ':' || place)
 """

@@ -45,14 +45,20 @@ ORDERS = {
     "repetition": Order("most repetitive chosen answer first", "-repetition"),
     "similarity": Order("most alike sides first", "-similarity"),
     "similarity-up": Order("least alike sides first", "similarity"),
+    "given": Order("in the order they are named in", "list_position($ids, pair_id)"),
+    "telling": Order("the twenty that tell most first", "list_position($ids, pair_id)"),  # ids: `telling.telling_pairs`
     "shuffled": Order("in an order that means nothing and is always the same", "CAST(hash(pair_id) AS DOUBLE)"),
 }
 PAIR_SORTS = {name: order.words for name, order in ORDERS.items()}
 
 
-def key_sql(sort: str) -> str:
-    """The key of an order as a number that is never missing: no value is NaN, which DuckDB puts above all others."""
-    return f"coalesce(CAST({ORDERS[sort].key} AS DOUBLE), 'nan'::DOUBLE)"
+def key_sql(sort: str, *, named: bool = False) -> str:
+    """The key of an order as a number that is never missing: no value is NaN, which DuckDB puts above all others.
+
+    `named`: $ids is bound. Without it pairs "in the order they are named in" have none.
+    """
+    key = ORDERS[sort].key
+    return "'nan'::DOUBLE" if "$ids" in key and not named else f"coalesce(CAST({key} AS DOUBLE), 'nan'::DOUBLE)"
 
 
 def source_sql(sort: str) -> str:

@@ -9,6 +9,7 @@ from storage.queries.excerpts import excerpts
 from storage.queries.page import Page, Row, known_sort
 from storage.queries.pair_order import PAIR_SORTS, key_sql, source_sql
 from storage.queries.pair_query import PairQuery
+from storage.queries.telling import telling_pairs
 
 __all__ = [
     "PAIR_SORTS",
@@ -46,6 +47,16 @@ FROM ranked
 _PAIR = """
 SELECT * FROM pairs WHERE run_id = $run_id AND pair_id = $pair_id ORDER BY iteration LIMIT 1
 """
+_LOGPS = """
+SELECT iteration, model, logp_chosen, logp_rejected, beta, gamma, beta * (logp_chosen - logp_rejected) AS margin
+FROM pair_logps
+WHERE run_id = $run_id AND pair_id = $pair_id
+ORDER BY iteration, model
+"""
+_FINDINGS = """
+SELECT kind, value, detail FROM findings WHERE run_id = $run_id AND pair_id = $pair_id ORDER BY kind
+"""
+_TOPIC = "SELECT topic, label FROM topics WHERE run_id = $run_id AND prompt_id = $prompt_id LIMIT 1"
 _NOTES = (
     "SELECT author, verdict, text, notes.at AS at FROM notes WHERE pair_id = $pair_id ORDER BY notes.at DESC, author"
 )
@@ -65,6 +76,9 @@ class PairDetail:
     pair: Row  # the columns of the view `pairs`
     answers: list[Answer]  # gold, initial, draft, improved, candidates
     notes: list[Row]  # author, verdict, text, at; the latest of each author
+    logps: list[Row]  # what M_0 and the policies think of it: iteration, model, logp_*, beta, gamma, margin
+    findings: list[Row]  # what the health report found: kind, value, detail
+    topic: Row | None  # topic, label
 
     def answer(self, role: str) -> Answer | None:
         """The first answer in that role."""
@@ -92,6 +106,7 @@ def pairs_page(
     excerpt: int = 200,
 ) -> Page:
     """Which pairs are there? Texts are cut to `excerpt` characters."""
+    query = _named(database, run_id, query, sort)
     which = query.bound(run_id)
     places = database.rows(_asked(_PLACES, query, sort), which | {"limit": limit, "offset": offset})
     return Page(excerpts(database, places, excerpt), places[0]["total"] if places else _count(database, query, which))
@@ -101,6 +116,7 @@ def pair_at(
     database: Database, run_id: str, query: PairQuery, *, sort: str = "gap", position: int = 0
 ) -> PairDetail | None:
     """The pair at a position (from 0) among those of a query; None when it lies beyond them."""
+    query = _named(database, run_id, query, sort)
     found = database.row(_asked(_IDS, query, sort), query.bound(run_id) | {"limit": 1, "offset": position})
     return None if found is None else pair(database, run_id, found["pair_id"])
 
@@ -115,6 +131,9 @@ def pair(database: Database, run_id: str, pair_id: str) -> PairDetail | None:
         pair=found,
         answers=answers_to(database, run_id, found["prompt_id"], found["iteration"], sides),
         notes=database.rows(_NOTES, {"pair_id": pair_id}),
+        logps=database.rows(_LOGPS, {"run_id": run_id, "pair_id": pair_id}),
+        findings=database.rows(_FINDINGS, {"run_id": run_id, "pair_id": pair_id}),
+        topic=database.row(_TOPIC, {"run_id": run_id, "prompt_id": found["prompt_id"]}),
     )
 
 
@@ -125,6 +144,7 @@ def neighbours(
 
     A pair outside the query stands between those it would stand between.
     """
+    query = _named(database, run_id, query, sort)
     found = database.row(_asked(_POSITION, query, sort), query.bound(run_id) | {"pair_id": pair_id})
     if found is None or not found.pop("known"):
         return None
@@ -136,9 +156,17 @@ def pair_drop_reasons(database: Database, run_id: str, iteration: int | None = N
     return database.rows(_REASONS, {"run_id": run_id, "iteration": iteration})
 
 
-def _asked(sql: str, query: PairQuery, sort: str) -> str:
+def _named(database: Database, run_id: str, query: PairQuery, sort: str) -> PairQuery:
+    """The query itself; for the twenty that tell most, one that names them."""
     known_sort(sort, PAIR_SORTS)
-    return sql.format(matches=query.matches(), key=key_sql(sort), source=source_sql(sort))
+    if sort != "telling":
+        return query
+    return PairQuery(ids=tuple(pick.pair_id for pick in telling_pairs(database, run_id, query)))
+
+
+def _asked(sql: str, query: PairQuery, sort: str) -> str:
+    key = key_sql(sort, named=query.ids is not None)
+    return sql.format(matches=query.matches(), key=key, source=source_sql(sort))
 
 
 def _count(database: Database, query: PairQuery, which: dict[str, Any]) -> int:
