@@ -4,8 +4,6 @@ Step n of a request draws u = hash(seed, key, n), uniform in [0, 1), and takes t
 probability passes u. Nothing else enters, so a completion does not depend on its neighbours in the batch.
 """
 
-import hashlib
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,12 +11,6 @@ from numpy.typing import NDArray
 from synpo_lab.config import SamplingConfig
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def stream(seed: int, key: str) -> int:
-    """The 64-bit start of a request's random stream."""
-    text = f"{seed}\0{key}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
 def uniforms(streams: list[int], steps: list[int]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights
 from synpo_lab.engines.base import Check, Completion, Request, never, too_long
 from synpo_lab.engines.batch import Batch, Finish, Row, new_batch
 from synpo_lab.engines.memory import rows_that_fit
-from synpo_lab.engines.sampling import stream
+from synpo_lab.engines.seeding import stream
 from synpo_lab.errors import EngineError, ModelError
 from synpo_lab.models import check_tokenizer, load_model, load_tokenizer, out_of_memory, use_threads
 from synpo_lab.training.batches import collate

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synpo_lab.config import SamplingConfig
-from synpo_lab.engines.sampling import choose, stream, uniforms
+from synpo_lab.engines.sampling import choose, uniforms
+from synpo_lab.engines.seeding import stream
 
 
 def draws(n: int, seed: int = 0) -> np.ndarray:
