@@ -65,14 +65,14 @@ def _trl(pairs: Pairs, folder: str) -> tuple[float, float]:
         per_device_train_batch_size=BATCH, num_train_epochs=1, logging_steps=1, use_cpu=True, bf16=False, fp16=False,
         gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
     )  # fmt: skip
-    trainer = CPOTrainer(model, arguments, train_dataset=Dataset.from_list(_chats(pairs)), processing_class=tokenizer)
+    trainer = CPOTrainer(model, arguments, train_dataset=Dataset.from_list(chats(pairs)), processing_class=tokenizer)
     trainer.log = lambda logs, start_time=None: None
     middle = time.process_time()
     trainer.train()
     return time.process_time() - began, time.process_time() - middle
 
 
-def _chats(pairs: Pairs) -> list[dict[str, Any]]:
+def chats(pairs: Pairs) -> list[dict[str, Any]]:
     return [
         {
             "prompt": [{"role": "user", "content": prompt}],

@@ -8,23 +8,25 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from synpo_lab.chat import Example
-from synpo_lab.simpo import owner_means, token_logps
+from synpo_lab.logps import AnyHead, Head, owner_means, token_logps
 from synpo_lab.training.batches import Tensors, collate, collate_pairs, pair_mask
 
 
 class AnswerLogps:
     """Scores the answers in batches made by training.batches.
 
-    Some models change the logits after the head (soft caps, scales). So the head is tried once against the model's own
-    logits; where they differ, the model's full logits are used: more memory, the same numbers.
+    The logits of prompts are never made. What a model does to its logits after the head (a scale, a soft cap) is read
+    from its config and tried once against the model's own logits; where the two differ all the same, the model's full
+    logits are used: more memory, the same numbers.
     """
 
     def __init__(self, model: Any) -> None:
-        self._model = model
-        self._decoder, self._head = model.get_decoder(), model.get_output_embeddings()
-        self._has_states = self._head is not None and self._agrees(model)
+        self._model = bare(model)
+        self._decoder, self._output = self._model.get_decoder(), self._model.get_output_embeddings()
+        self._scale, self._cap = _after_the_head(self._model.config.get_text_config())
+        self._has_states = self._output is not None and self._agrees()
         if not self._has_states:
-            self._decoder, self._head = model, nn.Identity()
+            self._decoder = self._model
 
     def tokens(self, batch: Tensors) -> Tensor:
         """Log-prob [N] of each answer token."""
@@ -34,7 +36,16 @@ class AnswerLogps:
             inputs["attention_mask"] = pair_mask(batch["borders"], batch["input_ids"].shape[1])
         output = self._decoder(**inputs)
         states = output.last_hidden_state if self._has_states else output.logits
-        return token_logps(states.flatten(0, 1)[batch["source"]], self._head, batch["target"])
+        return token_logps(states.flatten(0, 1)[batch["source"]], self._head(), batch["target"])
+
+    def _head(self) -> AnyHead:
+        """Made anew each time: a sharding wrapper may have put other tensors in the place of the weights."""
+        if not self._has_states:
+            return nn.Identity()
+        if type(self._output) is nn.Linear:
+            return Head(self._output.weight, self._output.bias, self._scale, self._cap)
+        head: AnyHead = self._output
+        return head
 
     def means(self, batch: Tensors) -> Tensor:
         """Mean log-prob per token of each answer: [B] of a `collate` batch, [2B] of a `collate_pairs` one."""
@@ -58,11 +69,25 @@ class AnswerLogps:
         return torch.allclose(together, apart, rtol=1e-3, atol=1e-3)
 
     @torch.no_grad()
-    def _agrees(self, model: Any) -> bool:
-        ids = _some_ids(model)
-        states = self._decoder(input_ids=ids, use_cache=False).last_hidden_state
-        expected, found = model(input_ids=ids, use_cache=False).logits, self._head(states)
+    def _agrees(self) -> bool:
+        self._has_states = True
+        ids, head = _some_ids(self._model), self._head()
+        if isinstance(head, Tensor) or not callable(head):
+            return False
+        found = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        expected = self._model(input_ids=ids, use_cache=False).logits
         return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-3)
+
+
+def bare(model: Any) -> Any:
+    """The causal language model inside an adapter's wrapper, its layers still adapted; else `model`."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _after_the_head(config: Any) -> tuple[float, float | None]:
+    """Scale and soft cap of the logits: Cohere multiplies, Granite divides, Gemma caps."""
+    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    return float(scale), getattr(config, "final_logit_softcapping", None)
 
 
 def _to(device: torch.device, batch: Tensors) -> Tensors:
