@@ -40,6 +40,7 @@ PAGES = {
     "thresholds": "Thresholds",
     "iterations": "Iterations",
     "sql": "SQL",
+    "data": "Data",
 }
 
 

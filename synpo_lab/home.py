@@ -14,9 +14,14 @@ def default_home() -> Path:
     """$SYNPO_LAB_HOME, else the persistent disk of a Space, else a folder in the user's home."""
     if chosen := os.environ.get("SYNPO_LAB_HOME"):
         return Path(chosen)
-    if os.environ.get("SYSTEM") == "spaces" and os.access("/data", os.W_OK):
+    if on_a_space() and os.access("/data", os.W_OK):
         return Path("/data/synpo-lab")
     return Path.home() / ".synpo-lab"
+
+
+def on_a_space() -> bool:
+    """Whether this is a Hugging Face Space, where visitors are strangers."""
+    return os.environ.get("SYSTEM") == "spaces"
 
 
 def open_home(path: Path | None = None, *, writable: bool = True) -> Path:

@@ -39,6 +39,15 @@ def import_config(
     )
 
 
+def mapping_of(text: str) -> dict[str, str]:
+    """ "prompt=question, chosen=best" as what is taken from which column. DataError when it is not of that form."""
+    parts = [part.partition("=") for part in text.split(",") if part.strip()]
+    for target, equals, column in parts:
+        if not equals or not target.strip() or not column.strip():
+            raise DataError(f"{target.strip()!r} is not WHAT=COLUMN", hint="for example prompt=question, chosen=best")
+    return {target.strip(): column.strip() for target, _, column in parts}
+
+
 def default_name(paths: Sequence[str]) -> str:
     """A name for the data set, made of its last file's."""
     last = paths[-1].rstrip("/").rpartition("/")[2].removeprefix("hub:").split(".")[0]
@@ -100,10 +109,10 @@ def _make_room(home: Path, run: RunStore, config: RunConfig, sources: Sequence[A
     state = read_state(run.folder).state
     if state in NEEDS_WORKER:
         raise DataError(f"{run.run_id} is at work", hint=f"watch it with `synpo-lab status {run.run_id} --follow`")
-    if stored_config(run).recipe == RECIPE and state != "imported":
+    made = summary_of(run)
+    if stored_config(run).recipe == RECIPE and made is None:
         _remove(home, run)
         return True
-    made = summary_of(run)
     same = stored_config(run).source == with_absolute_paths(config).source if made else False
     if made and same and made.fingerprint == fingerprint_of(sources):
         return False

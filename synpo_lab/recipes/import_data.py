@@ -19,6 +19,8 @@ from synpo_lab.run import Run, tracked
 
 
 def run(config: RunConfig, run: Run) -> None:
+    if run.done(IMPORTED):
+        return
     with run.stage("look"):
         source = config.source
         plan = make_plan(source.paths, source.format, source.columns)
