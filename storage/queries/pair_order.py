@@ -16,7 +16,8 @@ OPINIONS = """[
     (len_chosen - len_rejected) / nullif(len_chosen + len_rejected, 0),
     margin / nullif(abs(margin) + gamma, 0)
 ]"""
-DISAGREEMENT = f"list_max({OPINIONS}) - list_min({OPINIONS})"
+# Rounded: the mean of many numbers may differ in its last digit from one asking to the next, and with it the order.
+DISAGREEMENT = f"round(list_max({OPINIONS}) - list_min({OPINIONS}), 9)"
 
 
 @dataclass(frozen=True, slots=True)

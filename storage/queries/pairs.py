@@ -32,15 +32,20 @@ ORDER BY key, pair_id
 LIMIT $limit OFFSET $offset
 """
 _IDS = "SELECT pair_id FROM {source} WHERE {matches} ORDER BY {key}, pair_id LIMIT $limit OFFSET $offset"
+# The pair itself is among the rows, inside the query or not, so that its key is computed once and with the others'.
 _POSITION = """
-WITH here AS (SELECT {key} AS place FROM {source} WHERE run_id = $run_id AND pair_id = $pair_id LIMIT 1),
+WITH keyed AS MATERIALIZED (
+    SELECT pair_id, {key} AS key, {matches} AS inside FROM {source}
+    WHERE run_id = $run_id AND (pair_id = $pair_id OR ({matches}))
+), here AS (SELECT key AS place FROM keyed WHERE pair_id = $pair_id LIMIT 1),
 ranked AS (
-    SELECT pair_id, key, (key, pair_id) AS rank, key < place OR (key = place AND pair_id < $pair_id) AS before
-    FROM (SELECT pair_id, {key} AS key FROM {source} WHERE {matches}), here
+    SELECT pair_id, (key, pair_id) AS rank, (key, pair_id) < (place, $pair_id) AS before, pair_id = $pair_id AS itself
+    FROM keyed, here
+    WHERE inside
 )
-SELECT count(*) FILTER (before) AS position, count(*) AS total,
-    arg_max(pair_id, rank) FILTER (before) AS previous_id,
-    arg_min(pair_id, rank) FILTER (NOT before AND pair_id <> $pair_id) AS next_id,
+SELECT count(*) FILTER (before AND NOT itself) AS position, count(*) AS total,
+    arg_max(pair_id, rank) FILTER (before AND NOT itself) AS previous_id,
+    arg_min(pair_id, rank) FILTER (NOT before AND NOT itself) AS next_id,
     (SELECT count(*) FROM here) AS known
 FROM ranked
 """
