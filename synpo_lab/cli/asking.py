@@ -1,5 +1,6 @@
 """`synpo-lab compare | query | export`: read what runs have made."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +54,8 @@ def export(
     to: Annotated[str, typer.Option("--to", metavar="PATH", help="A file, a folder to put it in, or hub:OWNER/NAME.")],
     format: Annotated[str, typer.Option("--format", help=f"One of {FORMATS}.")] = "trl",
     kept: Annotated[bool, typer.Option("--kept/--all", help="Only pairs the run trained on, or every pair.")] = True,
+    where: Annotated[str | None, typer.Option("--where", help="Only pairs for which this SQL condition holds.")] = None,
+    iteration: Annotated[int | None, typer.Option("--iteration", help="Only pairs of this round.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Texts as lists of messages (trl and datasets).")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
     public: Annotated[bool, typer.Option("--public", help="A repository on the Hub that everyone can see.")] = False,
@@ -62,17 +65,25 @@ def export(
     """Write a run's pairs, or its evaluation answers, to a file or folder that other tools read, or to the Hub."""
     from storage.database import Database
     from storage.export import export as write
+    from storage.pair_filter import NO_RULES
+    from storage.queries.pair_query import PairQuery
     from synpo_lab.home import open_home, open_store, storage_errors
     from synpo_lab.publishing import publish
 
     wanted: Any = format
+    rules = replace(NO_RULES, where=where) if where else None
+    query = PairQuery(iteration=iteration, kept=True if kept else None, rules=rules)
     with storage_errors():
         database = Database(open_store(open_home(home, writable=False), read_only=True))
         if to.startswith("hub:"):
-            published = publish(database, run_id, to.removeprefix("hub:"), kept=kept, chat=chat, public=public)
+            published = publish(
+                database, run_id, to.removeprefix("hub:"), query=query, kept=False, chat=chat, public=public
+            )
             said = {"url": published.url, "rows": published.rows}
             return print_json(said) if as_json else typer.echo(f"{published.rows:,} rows at {published.url}")
-        made = write(database, run_id, Path(to).expanduser(), wanted, kept, chat=chat, overwrite=overwrite)
+        made = write(
+            database, run_id, Path(to).expanduser(), wanted, False, query=query, chat=chat, overwrite=overwrite
+        )
     if as_json:
         return print_json({"path": str(made.path), "rows": made.rows, "bytes": made.bytes})
     return typer.echo(f"{made.rows:,} rows in {made.path}, {made.bytes:,} bytes")

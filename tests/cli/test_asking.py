@@ -67,6 +67,14 @@ def test_an_export_is_what_trl_trains_on(cli: Any, lab: Path, tmp_path: Path) ->
     assert {"prompt", "chosen", "rejected"} <= rows[0].keys()
 
 
+def test_a_condition_and_an_iteration_choose_the_rows(cli: Any, lab: Path, tmp_path: Path) -> None:
+    chosen = ["--all", "--iteration", "2", "--where", "len_chosen > len_rejected OR gap < 0"]
+    told = json.loads(cli("export", "run", "--to", tmp_path / "a.jsonl", *chosen, "--home", lab, "--json").out)
+    sql = "SELECT count(*) AS n FROM pairs WHERE iteration = 2 AND (len_chosen > len_rejected OR gap < 0)"
+    (counted,) = json.loads(cli("query", sql, "--home", lab, "--json").out)
+    assert told["rows"] == counted["n"] > 0
+
+
 def test_all_pairs_are_exported_on_demand_and_people_are_told_how_many(cli: Any, lab: Path, tmp_path: Path) -> None:
     answer = cli("export", "run", "--all", "--format", "parquet", "--to", tmp_path, "--home", lab)
     assert answer.out.startswith(f"36 rows in {tmp_path / 'run.parquet'}")
@@ -77,7 +85,10 @@ def test_all_pairs_are_exported_on_demand_and_people_are_told_how_many(cli: Any,
     [
         (["run", "--format", "word"], "no export format 'word'"),
         (["nobody"], "no run 'nobody'"),
-        (["run", "--to", "hub:me/pairs"], "only to files"),
+        (["run", "--to", "hub:pairs"], "names no repository"),
+        (["run", "--format", "csv", "--chat"], "csv has no chat form"),
+        (["run", "--where", "gap >"], "cannot be read"),
+        (["run", "--all", "--where", "gap > 99"], "nothing to export"),
     ],
 )
 def test_an_export_that_cannot_be_is_a_mistake(
