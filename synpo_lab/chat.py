@@ -1,7 +1,8 @@
 """Turn (prompt) and (prompt, answer) into token ids. Generation and training both come here, so they agree.
 
 The prompt is the tokenizer's own chat template with its generation prompt; it starts with exactly one BOS where the
-tokenizer uses one. The answer is what the template adds after that, up to and including exactly one end token.
+tokenizer uses one. The answer is what the template adds after that, up to and including the token that ends its turn:
+<|eot_id|>, <|im_end|>, <end_of_turn> or </s>, say, whether or not that is what the tokenizer calls its EOS.
 """
 
 from collections.abc import Sequence
@@ -46,10 +47,29 @@ def encode_examples(tokenizer: Any, rows: Sequence[tuple[str, str]]) -> list[Exa
         if not whole.startswith(prefix):
             raise _not_a_prefix(prefix, whole)
     tails = [whole[len(prefix) :] for prefix, whole in zip(before, after, strict=True)]
+    ends = end_tokens(tokenizer) if rows else []
     return [
-        Example(prompt, _answer_ids(tokenizer, prompt, whole, tail))
+        Example(prompt, _answer_ids(tokenizer, prompt, whole, tail, ends))
         for prompt, whole, tail in zip(_token_ids(tokenizer, before), _token_ids(tokenizer, after), tails, strict=True)
     ]
+
+
+def end_tokens(tokenizer: Any) -> list[int]:
+    """Ids that end an answer: the template's own end of a turn, where it has one, and the tokenizer's EOS."""
+    eos: int = tokenizer.eos_token_id
+    turn = _turn_end(tokenizer)
+    return [eos] if turn in (None, eos) else [turn, eos]
+
+
+def _turn_end(tokenizer: Any) -> int | None:
+    """The first special token after an answer of one letter."""
+    prompt, whole = _render(tokenizer, "x"), _render(tokenizer, "x", "x")
+    if not whole.startswith(prompt):
+        return None  # encode_examples says so
+    ids: list[int] = tokenizer(whole[len(prompt) :], add_special_tokens=False)["input_ids"]
+    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special -= {tokenizer.unk_token_id, tokenizer.bos_token_id}
+    return next((token for token in ids if token in special), None)
 
 
 def _render(tokenizer: Any, prompt: str, answer: str | None = None) -> str:
@@ -83,13 +103,11 @@ def _one_bos(row: list[int], bos: int | None) -> list[int]:
     return row
 
 
-def _answer_ids(tokenizer: Any, prompt: list[int], whole: list[int], tail: str) -> list[int]:
+def _answer_ids(tokenizer: Any, prompt: list[int], whole: list[int], tail: str, ends: list[int]) -> list[int]:
     straddles = whole[: len(prompt)] != prompt  # a token does, the border: keep the prompt that generation sees
     ids: list[int] = tokenizer(tail, add_special_tokens=False)["input_ids"] if straddles else whole[len(prompt) :]
-    end: int = tokenizer.eos_token_id
-    if end in ids:
-        return ids[: ids.index(end) + 1]
-    return [*ids, end]
+    last = next((place for place, token in enumerate(ids) if token in ends), None)
+    return [*ids, ends[0]] if last is None else ids[: last + 1]
 
 
 def _not_a_prefix(prefix: str, whole: str) -> ModelError:

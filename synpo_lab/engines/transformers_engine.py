@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from synpo_lab.chat import Example, encode_examples, encode_prompts
+from synpo_lab.chat import Example, encode_examples, encode_prompts, end_tokens
 from synpo_lab.config import EngineConfig, SamplingConfig
 from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights
 from synpo_lab.engines.base import Check, Completion, Request, never, too_long
@@ -281,10 +281,10 @@ def _empty_cache() -> None:
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Tokens that end an answer: the tokenizer's and those of the model's generation config."""
+    """Tokens that end an answer: the template's end of a turn, the tokenizer's, those of the model's generation config."""
     configured = model.generation_config.eos_token_id if model.generation_config else None
     several = configured if isinstance(configured, list) else [configured]
-    return frozenset(token for token in [*several, tokenizer.eos_token_id] if token is not None)
+    return frozenset(token for token in [*several, *end_tokens(tokenizer)] if token is not None)
 
 
 def _afresh(running: dict[int, Row]) -> list[Row]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from synpo_lab.chat import encode_examples, encode_prompts
+from synpo_lab.chat import encode_examples, encode_prompts, end_tokens
 from synpo_lab.config import EngineConfig, SamplingConfig
 from synpo_lab.engines import INSTALL
 from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights
@@ -73,7 +73,7 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        context = self._core.context
+        context, ends = self._core.context, end_tokens(self._tokenizer)
 
         def work() -> Iterator[Completion | tuple[Request, list[int], Any]]:
             unread = iter(requests)
@@ -89,6 +89,7 @@ class VllmEngine:
                         max_tokens=min(sampling.max_new_tokens, context - len(prompt)),
                         seed=stream(seed, request.key) >> 1,
                         stop=request.stop,
+                        stop_token_ids=ends,  # beside those of the model's generation config
                         detokenize=request.stop is not None,
                         output_kind=RequestOutputKind.FINAL_ONLY,
                     )
