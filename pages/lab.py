@@ -7,13 +7,21 @@ from pathlib import Path
 
 import gradio as gr
 
-from pages import data, iterations, overview, pairs, prompts, sql, thresholds
+from pages import data, health, iterations, lineage, overview, pairs, prompts, sql, thresholds
 from pages.shell import PAGES, Lab
 from pages.theme import instrument
 from synpo_lab.errors import ConfigError, LabError
 
 HERE = Path(__file__).parent
-OTHERS = {"prompts": prompts, "pairs": pairs, "thresholds": thresholds, "iterations": iterations, "sql": sql, "data": data}
+OTHERS = {
+    "prompts": prompts,
+    "pairs": pairs,
+    "thresholds": thresholds,
+    "health": health,
+    "iterations": iterations,
+    "sql": sql,
+    "data": data,
+}
 
 
 def build(home: Path | None = None, *, read_only: bool = False) -> gr.Blocks:

@@ -36,8 +36,10 @@ QUIET = {"api_visibility": "private", "show_progress": "hidden"}  # plumbing: no
 PAGES = {
     "": "Overview",
     "prompts": "Prompts",
+    "lineage": "Lineage",
     "pairs": "Pairs",
     "thresholds": "Thresholds",
+    "health": "Health",
     "iterations": "Iterations",
     "sql": "SQL",
     "data": "Data",

@@ -26,7 +26,7 @@ class Check:
 
     @property
     def threshold(self) -> str:
-        return f"look above {self.look:.3g}, trouble above {self.trouble:.3g} of pairs".replace(" 0 ", " none ")
+        return f"look above {100 * self.look:g} %, trouble above {100 * self.trouble:g} % of pairs"
 
     def judge(self, share: float | None) -> Judgement:
         if share is None:
@@ -61,7 +61,8 @@ def wilson(share: float, n: int) -> tuple[float, float]:
         return 0.0, 1.0
     centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
     half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The ends meet the share exactly at 0 and 1; rounding must not put them past it.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def histogram(
@@ -78,6 +79,17 @@ def histogram(
         edges = [low + (high - low) * i / bins for i in range(bins + 1)]
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), np.asarray(edges))
     return Plot(title, x, y, [f"{edge:,.4g}" for edge in edges], [float(n) for n in counts])
+
+
+def around_zero(values: Floats, bins: int = 24) -> list[float]:
+    """Edges of about so many equal bins over all but the outermost 1 % of the finite values, one of them at 0."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return [0.0, 1.0]
+    low, high = (float(end) for end in np.quantile(values, (0.01, 0.99)))
+    width = max((max(high, 0.0) - min(low, 0.0)) / bins, 1e-9)
+    below, above = math.ceil(max(0.0, -low) / width), math.ceil(max(0.0, high) / width)
+    return [i * width for i in range(-below, max(above, 1) + 1)]
 
 
 def bars(title: str, x: str, y: str, heights: Mapping[str, float], marked: Iterable[str] = ()) -> Plot:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synpo_lab.health.check import Check, Rows, histogram
+from synpo_lab.health.check import Check, Rows, around_zero, histogram
 from synpo_lab.health.facts import Facts, Flags, Floats
 from synpo_lab.health.report import CheckResult, Plot
 
@@ -132,10 +132,8 @@ def _gaps(facts: Facts, low: float, high: float) -> Plot | None:
     gaps = facts.gap[np.isfinite(facts.gap)]
     if not len(gaps):
         return None
-    ends = np.quantile(gaps, (0.01, 0.99))
-    width = max(float(max(abs(ends))) * 2 / 24, 1e-9)
-    below, above = (int(np.ceil(max(0.0, side) / width)) for side in (-float(ends[0]), float(ends[1])))
-    edges = [i * width for i in range(-below, max(above, 1) + 1)]
+    edges = around_zero(gaps)
+    below = sum(edge < 0 for edge in edges)
     plot = histogram(gaps, "Gaps", "gap = score(chosen) − score(rejected)", edges=edges)
     assert plot is not None
     zero = below if low <= 0 <= high else None  # ties fall into the first bin from 0 up

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from synpo_lab.health.check import Check, Rows, bars, histogram, wilson
+from synpo_lab.health.check import Check, Rows, around_zero, bars, histogram, wilson
 from synpo_lab.health.facts import Facts, Floats
 from synpo_lab.health.report import CheckResult, Judgement, Plot, finite
 
@@ -24,7 +24,8 @@ def longer_is_chosen(facts: Facts) -> tuple[CheckResult, Rows]:
     n = len(unequal)
     share = float((unequal > 0).mean()) if n else None
     low, high = wilson(share, n) if share is not None else (None, None)
-    plot = histogram(_difference(facts), "Length of chosen − rejected", "characters, chosen − rejected")
+    difference = _difference(facts)
+    plot = histogram(difference, "Difference in length", "characters, chosen − rejected", edges=around_zero(difference))
     told = CheckResult(
         name="longer is chosen", group="length",
         meaning="How often the longer of two answers is the chosen one. Reward models and judges favour length "
@@ -83,7 +84,8 @@ def score_follows_length(facts: Facts) -> tuple[CheckResult, Rows]:
 def much_longer_chosen(facts: Facts) -> tuple[CheckResult, Rows]:
     ratio = facts.len_chosen / np.maximum(facts.len_rejected, 1)
     rows = {int(row): (float(ratio[row]), "times as long") for row in np.flatnonzero(ratio > MUCH)}
-    plot = histogram(np.log2(np.maximum(ratio, 2**-10)), "Length ratio", "log₂ of chosen / rejected, in doublings")
+    doublings = np.log2(np.clip(ratio, 2**-10, 2**10))
+    plot = histogram(doublings, "Length ratio", "doublings, log₂(chosen / rejected)", edges=around_zero(doublings))
     return MUCH_LONGER.result(facts, rows, plot=plot), rows
 
 

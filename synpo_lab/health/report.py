@@ -145,7 +145,7 @@ def shown_number(check: CheckResult) -> str:
 
 def worst_first(checks: Sequence[CheckResult]) -> list[CheckResult]:
     """What needs attention first, otherwise as they are."""
-    order = {"trouble": 0, "look": 1, "unknown": 2, "fine": 3}
+    order = {"trouble": 0, "look": 1, "fine": 2, "unknown": 3}
     return sorted(checks, key=lambda check: order[check.judgement])
 
 

@@ -20,7 +20,7 @@ from tests.plausible_run import write_run
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 RUN, OTHER = "pocket-20260101-1200-aaaa", "pocket-20251231-1200-bbbb"
-PATHS = ("", "prompts", "pairs", "thresholds", "iterations", "sql")
+PATHS = ("", "prompts", "pairs", "thresholds", "health", "iterations", "sql")
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>\0 \u202e" + "w" * 5000
 Serve = Callable[..., AbstractContextManager[App]]
 
