@@ -178,23 +178,28 @@ def _item(text: _Text, decoder: json.JSONDecoder) -> tuple[Any, str]:
 
 def _records(file: IO[bytes]) -> Iterator[Found]:
     csv.field_size_limit(LONGEST_ROW)
+    start = file.tell()
     head = file.read(CHUNK)
-    file.seek(len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0)
-    text = io.TextIOWrapper(cast(Any, file), encoding="utf-8", errors="surrogateescape", newline="")
-    reader = csv.reader(text, delimiter=_delimiter(head), strict=True)
-    header: list[str] | None = None
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            yield Found(reader.line_num, None, "not CSV", str(error))
-            continue
-        if cells is None:
-            return
-        if header is None:
-            header = [cell.strip() for cell in cells]
-        elif cells:
-            yield _record(reader.line_num, header, cells)
+    file.seek(start)
+    with io.TextIOWrapper(cast(Any, file), encoding="utf-8", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, delimiter=_delimiter(head), strict=True)
+        header: list[str] | None = None
+        while (cells := _cells(reader)) is not None:
+            if isinstance(cells, Found):
+                yield cells
+            elif header is None:
+                header = [cell.strip() for cell in cells]
+            elif cells:
+                yield _record(reader.line_num, header, cells)
+
+
+def _cells(reader: Any) -> list[str] | Found | None:
+    """The next row's cells, what is wrong with them, or None at the end."""
+    try:
+        cells: list[str] | None = next(reader, None)
+    except csv.Error as error:
+        return Found(reader.line_num, None, "not CSV", str(error))
+    return cells
 
 
 def _record(number: int, header: list[str], cells: list[str]) -> Found:
