@@ -259,7 +259,7 @@ GOOD = {"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": 1.0, "sco
         ({"score_chosen": float("nan")}, "'score_chosen' is not a number"),
         ({"score_rejected": True}, "'score_rejected' is not a number"),
         ({"chosen": [{"role": "alien", "content": "a"}]}, "'chosen' holds a message without a known role"),
-        ({"chosen": [{"role": "assistant"}], "rejected": [{"role": "assistant", "content": "b"}]}, "'chosen' holds a message without content"),
+        ({"chosen": [{"role": "assistant"}], "rejected": [assistant("b")]}, "'chosen' holds a message without content"),
     ],
 )  # fmt: skip
 def test_a_row_that_is_not_what_it_should_be_is_refused_with_its_line(
@@ -294,9 +294,9 @@ def test_refusals_are_counted_without_end_and_listed_within_bounds(tmp_path: Pat
 
 def test_wrong_bytes_and_half_characters_are_mended_and_that_is_said(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
-    path.write_bytes(
-        b'{"prompt": "p", "chosen": "a\xff", "rejected": "b"}\n{"prompt": "p", "chosen": "\\ud83d\\ude00\\ud800", "rejected": "b\\u0000"}\n'
-    )
+    wrong_bytes = b'{"prompt": "p", "chosen": "a\xff", "rejected": "b"}'
+    half_a_pair = b'{"prompt": "p", "chosen": "\\ud83d\\ude00\\ud800", "rejected": "b\\u0000"}'
+    path.write_bytes(wrong_bytes + b"\n" + half_a_pair + b"\n")
     found = look([str(path)])
     assert [texts(example) for example in found.examples] == [("p", "a�", "b"), ("p", "😀�", "b\0")]
     assert found.tally.mended == 2
