@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from pages import data, health, iterations, lineage, overview, pairs, prompts, sql, thresholds
+from pages import data, eye, health, iterations, lineage, overview, pairs, prompts, sql, thresholds
 from pages.shell import PAGES, Lab
 from pages.theme import instrument
 from synpo_lab.errors import ConfigError, LabError
@@ -19,6 +19,7 @@ OTHERS = {
     "thresholds": thresholds,
     "health": health,
     "iterations": iterations,
+    "eye": eye,
     "sql": sql,
     "data": data,
 }

@@ -41,6 +41,7 @@ PAGES = {
     "thresholds": "Thresholds",
     "health": "Health",
     "iterations": "Iterations",
+    "eye": "Trainer’s eye",
     "sql": "SQL",
     "data": "Data",
 }

@@ -17,7 +17,7 @@ from synpo_lab.keywords import content_words
 from synpo_lab.pocket.answers import Habits, answer
 from synpo_lab.pocket.rubric import grade
 from synpo_lab.pocket.tasks import FAMILIES, parse, sample, write
-from synpo_lab.records import Prompt, Response, Role, Score, Seed, TrainStep, content_id
+from synpo_lab.records import Pair, PairLogp, Prompt, Response, Role, Score, Seed, TrainStep, content_id
 from synpo_lab.stages.build_pairs import build_pairs
 from synpo_lab.stages.evaluate import compare
 from synpo_lab.stages.filter_pairs import filter_pairs
@@ -84,6 +84,7 @@ class PocketPeople:
         for beta in BETAS:
             self._curve("policy", f"beta={beta:g}", t, 25, start=1.9 - beta / 20)
         self._validate(t, quality)
+        self._looked(t)
         self._evaluate(evaluation, t, quality)
 
     def _seeds(self, n: int) -> None:
@@ -166,6 +167,19 @@ class PocketPeople:
         told = {f"{beta:g}": mean for beta, mean in means.items()}
         self.run.mark(f"iteration={t}/policy", {"beta": best, "validation": told, "pairs": 40})
         self._event("log", f"M_{t} is beta {best:g}, mean score {means[best]:.3f} on the seeds, of {told}")
+
+    def _looked(self, t: int) -> None:
+        """What M_0 and M_t think of the pool, and of the round's dropped pairs: M_t has learned most of it."""
+        rng, beta, gamma = random.Random(f"eye {self.run.run_id}"), BETAS[-1], self.config.simpo.gamma
+        pairs = sorted(self.run.read(Pair), key=lambda pair: pair.pair_id)
+        for pair in (pair for pair in pairs if pair.kept or pair.iteration == t):
+            chosen, rejected = -0.9 + rng.gauss(0, 0.2), -0.8 + rng.gauss(0, 0.2)
+            learned = 0.35 * t * rng.random() if pair.kept else 0.1 * rng.gauss(0, 1)
+            self.run.append([
+                PairLogp(t, pair.pair_id, "M_0", chosen, rejected, beta, gamma),
+                PairLogp(t, pair.pair_id, f"M_{t}", chosen + learned / 3, rejected - learned, beta, gamma),
+            ])  # fmt: skip
+        self._stage(f"look at pairs with M_{t}", t, len(pairs))
 
     def _evaluate(self, texts: dict[str, str], t: int, quality: float) -> None:
         made = self._answers(texts, "eval", f"M_{t}", t, quality) if t else self.initial
