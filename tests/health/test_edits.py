@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 from synpo_lab.health.edits import KINDS, edit
 
 LONG = "The quick brown fox jumps over the lazy dog while seven small cats watch from the old stone wall."
-OTHER = "Photosynthesis turns sunlight into sugar; plants store it for later, and release oxygen by day, most of all in summer months."
+OTHER = (
+    "Photosynthesis turns sunlight into sugar; plants store it for later, and release oxygen by day, mostly in summer."
+)
 
 
 @pytest.mark.parametrize(
