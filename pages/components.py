@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
-from pages.text import NOTHING, count, percent
+from pages.text import NOTHING, count, excerpt, percent, visible
 from synpo_lab.jobs import RunStatus
 from synpo_lab.jobs.wording import duration, stage_name
 
@@ -23,6 +23,7 @@ STATE_WORDS = {
 }
 
 MOST_STEPS = 12  # policies told one by one
+LONGEST_WORD = 200  # characters of a keyword shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +109,32 @@ def meter(value: float, high: float, label: str) -> Markup:
     return Markup('<meter min="0" max="{}" value="{}" aria-label="{}"></meter>').format(high, value, label)
 
 
-def keyword_chips(keywords: Sequence[str], noise_keyword: str | None) -> Markup:
-    """The keyword list; the noise marked by a dashed border and a word, not by colour alone."""
+def keyword_chips(
+    keywords: Sequence[str], noise_keyword: str | None, opens: Callable[[str], str] | None = None
+) -> Markup:
+    """The keyword list; the noise marked by a dashed border and a word, not by colour alone.
+
+    `opens`: the address a word leads to.
+    """
     noise = set((noise_keyword or "").split(", "))
-    chips = (
-        Markup('<span class="lab-chip noise" title="noise: from another text">{}<i>noise</i></span>').format(word)
-        if word in noise
-        else Markup('<span class="lab-chip">{}</span>').format(word)
-        for word in keywords
+    return Markup('<span class="lab-chips">{}</span>').format(
+        joined(
+            _chip(word, word in noise, opens(word) if opens and len(word) <= LONGEST_WORD else "") for word in keywords
+        )
     )
-    return Markup('<span class="lab-chips">{}</span>').format(joined(chips))
+
+
+def _chip(word: str, noise: bool, opens: str) -> Markup:
+    tag = Markup('a href="{}"').format(opens) if opens else Markup("span")
+    css, title = ("lab-chip noise", "noise: from another text") if noise else ("lab-chip", "")
+    return Markup('<{} class="{}" title="{}">{}{}</{}>').format(
+        tag,
+        css,
+        title,
+        visible(excerpt(word, LONGEST_WORD)),
+        Markup("<i>noise</i>") if noise else "",
+        Markup("a" if opens else "span"),
+    )
 
 
 def live_card(status: RunStatus, toy: bool, win_rates: Mapping[int, float | None]) -> Markup:

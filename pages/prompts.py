@@ -1,52 +1,145 @@
-"""Prompts: what the generator wrote from which keywords, and what became of it."""
+"""Prompts: what the generator wrote from which keywords, what became of it, and what it is about."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
-from pages.components import Column, address, card, joined, keyword_chips, link, pill, table
-from pages.shell import (
-    QUIET,
-    Lab,
-    Selection,
-    edited,
-    follow,
-    heading,
-    no_runs,
-    nothing_yet,
-    told,
-)
-from pages.text import count, excerpt, one_line
-from storage.queries import PROMPT_SORTS, attrition, keyword_counts, prompt_sources, prompts_page, run_overview
-from storage.queries.page import Page, Row
+from pages import prompt_diversity as diversity
+from pages import prompt_rows as rows
+from pages.components import empty
+from pages.prompt_map import prompt_map
+from pages.prompt_rows import ALL, Asked, asked_of, chosen_address
+from pages.prompt_topics import topics_panel
+from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, on_load, selection, told
+from pages.text import count
+from storage.queries import PROMPT_SORTS, prompts_page, run_overview
+from storage.queries.topics import map_points, topic_sizes
+from synpo_lab.errors import LabError
+from synpo_lab.jobs.mapping import TopicState, find_topics, topic_state
 
-PAGE_ROWS = 25
-LONGEST = 500  # characters of a prompt in the table
 LEAD = "What the generator G wrote from keyword lists. One keyword of each list is noise: it makes G robust."
-STATUSES = {"all": None, "kept": "kept", "dropped": "dropped", "held out (evaluation)": "held-out"}
-REASON = "dropped: "  # then the reason: also a choice of the status filter
+TABS = {"table": "Table", "topics": "Topics", "map": "Map", "diversity": "Diversity"}
+ON_MAP = 2_000  # prompts drawn
+POLL_SECONDS = 1.0
+NO_TOPICS = "Topics come at the end of a run. To find them now, press “Find topics” above."
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The widgets over the table, in the order of `Asked`."""
+
+    search: gr.Textbox
+    iteration: gr.Dropdown
+    status: gr.Dropdown
+    topic: gr.Dropdown
+    keyword: gr.Dropdown
+    source: gr.Dropdown
+    sort: gr.Dropdown
+
+    @property
+    def all(self) -> list[Any]:
+        return [self.search, self.iteration, self.status, self.topic, self.keyword, self.source, self.sort]
 
 
 def build(lab: Lab) -> None:
     picker = heading("Prompts", LEAD)
     line = gr.HTML()
-    with gr.Row(elem_classes="lab-filters"):
-        search = gr.Textbox(label="Search", placeholder="in text and keywords", elem_id="prompt-search", scale=3)
-        iteration = gr.Dropdown(label="Iteration", choices=["all"], value="all", scale=1, min_width=110)
-        status = gr.Dropdown(
-            label="Status", choices=list(STATUSES), value="kept", elem_id="prompt-status", scale=1, min_width=150
+    with gr.Row(elem_classes="lab-pager"):
+        topics_told = gr.HTML(elem_id="topics-told")
+        find = gr.Button(
+            "Find topics", size="sm", scale=0, min_width=120, elem_id="find-topics", visible=not lab.read_only
         )
-        family = gr.Dropdown(
-            label="Family", choices=["all"], value="all", elem_id="prompt-family", scale=2, min_width=180
+    tab = gr.State("table")
+    with gr.Tabs(elem_id="prompt-tabs") as tabs:
+        with gr.Tab(TABS["table"], id="table") as table_tab:
+            filled = _table_tab(lab, picker, line)
+        with gr.Tab(TABS["topics"], id="topics") as topics_tab:
+            topics = gr.HTML(elem_id="prompt-topics")
+        with gr.Tab(TABS["map"], id="map") as map_tab:
+            only = gr.Dropdown(label="Round", choices=[ALL], value=ALL, elem_id="map-round", scale=0, min_width=160)
+            drawing = gr.HTML(elem_id="prompt-map")
+        with gr.Tab(TABS["diversity"], id="diversity") as diversity_tab:
+            panels = diversity.diversity_panels()
+    parts = {"table": [], "topics": [topics], "map": [only, drawing], "diversity": panels.all}
+    drawers: dict[str, Callable[[str | None], list[Any]]] = {
+        "table": lambda run_id: [],
+        "topics": lambda run_id: [_topics(lab, run_id)],
+        "map": lambda run_id: [_rounds(lab, run_id), _map(lab, run_id, ALL)],
+        "diversity": lambda run_id: diversity.drawn(lab, run_id),
+    }
+    lazy = [widget for name in TABS for widget in parts[name]]
+    timer = gr.Timer(POLL_SECONDS, active=False)
+    working = gr.State(False)
+
+    def draw(run_id: str | None, name: str) -> list[Any]:
+        """The tab that is looked at; the others are drawn when they are opened."""
+        return [
+            value
+            for other in TABS
+            for value in (drawers[other](run_id) if other == name else [gr.skip()] * len(parts[other]))
+        ]
+
+    @told
+    def open_tab(run_id: str | None, *, name: str) -> list[Any]:
+        return [name, *drawers[name](run_id)]
+
+    @told
+    def pick(run_id: str | None, name: str) -> list[Any]:
+        return [*_found(lab, run_id), *draw(run_id, name)]
+
+    @told
+    def open_page(request: gr.Request) -> list[Any]:
+        asked = selection(lab, request)
+        name = asked.query.get("tab", "table")
+        name = name if name in TABS else "table"
+        return [gr.Tabs(selected=name), name, *_found(lab, asked.run_id), *draw(asked.run_id, name)]
+
+    @told
+    def start(run_id: str) -> list[Any]:
+        find_topics(lab.home, run_id)
+        return [
+            Markup('<p class="lab-place">finding topics …</p>'),
+            gr.Button(interactive=False),
+            gr.Timer(active=True),
+            True,
+        ]
+
+    @told
+    def tick(run_id: str | None, name: str, was: bool, *wanted: Any) -> list[Any]:
+        """While topics are found: say so; once they are there, draw what shows them."""
+        found = _found(lab, run_id)
+        if found[-1] or not was:
+            return [*found, *[gr.skip()] * (len(lazy) + len(filled.outputs))]
+        return [*found, *draw(run_id, name), *filled.refreshed(run_id, Asked(*wanted))]
+
+    state = [topics_told, find, timer, working]
+    on_load(lab, open_page, [tabs, tab, *state, *lazy])
+    picker.input(pick, [picker, tab], [*state, *lazy], **QUIET)
+    for name, widget in zip(TABS, (table_tab, topics_tab, map_tab, diversity_tab), strict=True):
+        opened = widget.select(partial(open_tab, name=name), picker, [tab, *parts[name]], **QUIET)
+        opened.then(
+            None, tab, None, js=f"() => {{ labAddress({{tab: {name!r} === 'table' ? null : {name!r}}}); }}", **QUIET
         )
-        sort = gr.Dropdown(
-            label="Order",
-            choices=[(told_as, name) for name, told_as in PROMPT_SORTS.items()],
-            value="written",
-            scale=2,
-            min_width=180,
-        )
+    only.input(told(lambda run_id, chosen: _map(lab, run_id, chosen)), [picker, only], drawing, **QUIET)
+    find.click(start, picker, state, **QUIET)
+    timer.tick(tick, [picker, tab, working, *filled.inputs], [*state, *lazy, *filled.outputs], **QUIET)
+
+
+@dataclass(frozen=True, slots=True)
+class TableTab:
+    """What the rest of the page needs of the table: to draw it again when topics have come."""
+
+    inputs: list[Any]  # the filters
+    outputs: list[Any]
+    refreshed: Callable[[str | None, Asked], list[Any]]
+
+
+def _table_tab(lab: Lab, picker: gr.Dropdown, line: gr.HTML) -> TableTab:
+    filters = _filters()
     flow = gr.HTML(elem_id="prompt-flow")
     listed = gr.HTML(elem_id="prompt-table")
     with gr.Row(elem_classes="lab-pager", visible=False) as pager:
@@ -54,149 +147,114 @@ def build(lab: Lab) -> None:
         place = gr.HTML(elem_id="prompt-place")
         following = gr.Button("Next →", size="sm", scale=0, min_width=120)
     offset = gr.State(0)
-    filters = [picker, search, iteration, status, family, sort]
+    chosen_now = gr.JSON(visible="hidden")  # what the address is to say; a State is unknown to scripts
     shown = [flow, listed, place, pager, offset]
 
     @told
     def show(run_id: str | None, *wanted: Any, start: int = 0) -> list[Any]:
-        if run_id is None:
-            return ["", no_runs(lab), "", gr.Row(visible=False), 0]
-        search, iteration, status, family, sort = wanted
-        found = prompts_page(
-            lab.database, run_id, search=search, iteration=_unless_all(iteration),
-            status="dropped" if status.startswith(REASON) else STATUSES[status],
-            drop_reason=status.removeprefix(REASON) if status.startswith(REASON) else None,
-            family=_unless_all(family), sort=sort, limit=PAGE_ROWS, offset=start,
-        )  # fmt: skip
-        return [
-            _flow(lab, run_id),
-            _table(lab, run_id, found),
-            _place(found, start),
-            gr.Row(visible=found.total > PAGE_ROWS),
-            start,
-        ]
+        return [*_rows(lab, run_id, Asked(*wanted), start), chosen_address(run_id, Asked(*wanted))]
 
-    def step(start: int, by: int, *wanted: Any) -> list[Any]:
+    def step(start: int, *wanted: Any, by: int) -> list[Any]:
         return show(*wanted, start=max(0, start + by))
 
-    def fill(chosen: Selection) -> list[Any]:
-        values = _asked(chosen)
-        return [*_filter_updates(lab, chosen.run_id, values), *show(chosen.run_id, *values.values())]
+    def refreshed(run_id: str | None, asked: Asked) -> list[Any]:
+        return [*rows.filter_updates(lab, run_id, asked), *_rows(lab, run_id, asked, 0)]
 
-    follow(lab, picker, line, lambda run_id: _has_prompts(lab, run_id), fill, [*filters[1:], *shown])
-    gr.on(
-        [edited(part) for part in filters[1:]],
+    def fill(chosen: Selection) -> list[Any]:
+        return refreshed(chosen.run_id, asked_of(chosen))
+
+    follow(lab, picker, line, lambda run_id: _has_prompts(lab, run_id), fill, [*filters.all, *shown])
+    changed = gr.on(
+        [edited(part) for part in filters.all],
         show,
-        filters,
-        shown,
+        [picker, *filters.all],
+        [*shown, chosen_now],
         trigger_mode="always_last",
         **QUIET,
     )
-    previous.click(lambda start, *wanted: step(start, -PAGE_ROWS, *wanted), [offset, *filters], shown, **QUIET)
-    following.click(lambda start, *wanted: step(start, PAGE_ROWS, *wanted), [offset, *filters], shown, **QUIET)
+    changed.then(None, chosen_now, None, js=_TO_ADDRESS, **QUIET)
+    for button, by in ((previous, -rows.PAGE_ROWS), (following, rows.PAGE_ROWS)):
+        button.click(partial(step, by=by), [offset, picker, *filters.all], [*shown, chosen_now], **QUIET)
+    return TableTab(filters.all, [*filters.all, *shown], refreshed)
+
+
+_TO_ADDRESS = """(chosen) => {
+    const none = {search: null, iteration: null, status: null, topic: null, keyword: null, source: null, sort: null};
+    labAddress({...none, ...chosen});
+}"""
+
+
+def _filters() -> Filters:
+    with gr.Row(elem_classes="lab-filters"):
+        search = gr.Textbox(label="Search", placeholder="in text and keywords", elem_id="prompt-search", scale=3)
+        iteration = gr.Dropdown(label="Iteration", choices=[ALL], value=ALL, scale=1, min_width=100)
+        status = gr.Dropdown(
+            label="Status", choices=list(rows.STATUSES), value="kept", elem_id="prompt-status", scale=1, min_width=140
+        )
+        topic = gr.Dropdown(label="Topic", choices=[ALL], value=ALL, elem_id="prompt-topic", scale=2, min_width=170)
+        keyword = gr.Dropdown(
+            label="Keyword", choices=[ALL], value=ALL, elem_id="prompt-keyword", scale=1, min_width=150,
+            allow_custom_value=True,
+        )  # fmt: skip
+        source = gr.Dropdown(label="Source", choices=[ALL], value=ALL, elem_id="prompt-source", scale=1, min_width=130)
+        sort = gr.Dropdown(
+            label="Order",
+            choices=[(told_as, name) for name, told_as in PROMPT_SORTS.items()],
+            value="written",
+            elem_id="prompt-sort",
+            scale=2,
+            min_width=170,
+        )
+    return Filters(search, iteration, status, topic, keyword, source, sort)
+
+
+def _rows(lab: Lab, run_id: str | None, asked: Asked, start: int) -> list[Any]:
+    if run_id is None:
+        return ["", no_runs(lab), "", gr.Row(visible=False), 0]
+    return rows.shown(lab, run_id, asked, start)
 
 
 def _has_prompts(lab: Lab, run_id: str | None) -> bool:
     return prompts_page(lab.database, run_id or "", status="kept", limit=0).total > 0
 
 
-def _unless_all(value: Any) -> Any:
-    return None if value in {"all", None} else value
-
-
-def _asked(chosen: Selection) -> dict[str, Any]:
-    """The filters, as the address has them."""
-    status = chosen.query.get("status", "kept")
-    return {
-        "search": chosen.query.get("search", ""),
-        "iteration": chosen.whole("iteration") or "all",
-        "status": status if status in STATUSES or status.startswith(REASON) else "kept",
-        "family": chosen.query.get("family", "all"),
-        "sort": "written",
-    }
-
-
-def _filter_updates(lab: Lab, run_id: str | None, values: dict[str, Any]) -> list[Any]:
-    rounds = [row.iteration for row in run_overview(lab.database, run_id or "") if row.prompts_generated]
-    steps = [step for step in attrition(lab.database, run_id or "") if step.what == "prompts"]
-    reasons = dict.fromkeys([*(REASON + step.reason for step in steps[1:]), *_told_reason(values["status"])])
-    sources = [(f"source {row['source']}", row["source"]) for row in prompt_sources(lab.database, run_id or "")]
-    words = [
-        (f"{row['keyword']} ({row['prompts']:,})", row["keyword"])
-        for row in keyword_counts(lab.database, run_id or "", limit=200)
-    ]
-    asked = (
-        [(values["family"], values["family"])]
-        if values["family"] not in {"all", *(name for _, name in sources + words)}
-        else []
+def _found(lab: Lab, run_id: str | None) -> list[Any]:
+    """How far the topics are: told, the button, the timer, and whether a process is at it."""
+    try:
+        state = topic_state(lab.home, run_id) if run_id else TopicState(False, None)
+    except LabError as error:
+        return [Markup('<p class="lab-place">{}</p>').format(error.message), gr.Button(), gr.Timer(active=False), False]
+    button = gr.Button(
+        "Find topics again" if state.made else "Find topics", interactive=bool(run_id) and not state.working
     )
-    return [
-        values["search"],
-        gr.Dropdown(choices=["all", *rounds], value=values["iteration"]),
-        gr.Dropdown(choices=[*STATUSES, *reasons], value=values["status"]),
-        gr.Dropdown(choices=[("all", "all"), *asked, *sources, *words], value=values["family"]),
-        values["sort"],
-    ]
+    return [_told(state), button, gr.Timer(active=state.working), state.working]
 
 
-def _told_reason(status: str) -> list[str]:
-    return [status] if status.startswith(REASON) else []
-
-
-def _flow(lab: Lab, run_id: str) -> Markup:
-    """Where prompts get lost, from those written to those kept; each step opens the rows it dropped."""
-    steps = [step for step in attrition(lab.database, run_id) if step.what == "prompts"]
-    if not steps:
-        return Markup("")
-    written, losses, kept = steps[0], steps[1:], steps[-1].left
-    parts = [Markup("<li>{} <b>{}</b></li>").format("written", count(written.left))]
-    for step in losses:
-        opened = link("prompts", step.reason, run=run_id, status=REASON + step.reason)
-        parts.append(Markup('<li class="lost">{} <b>−{}</b></li>').format(opened, count(step.dropped)))
-    parts.append(Markup('<li class="left">{} <b>{}</b></li>').format("kept", count(kept)))
-    return Markup('<ol class="lab-flow" aria-label="from prompts written to prompts kept">{}</ol>').format(
-        joined(parts)
+def _told(state: TopicState) -> Markup:
+    if state.working:
+        return Markup('<p class="lab-place">finding topics …</p>')
+    if state.made is None:
+        return Markup('<p class="lab-place">no topics yet</p>')
+    made = state.made
+    return Markup('<p class="lab-place">{} topics of {} prompts and seeds, by {}, found in {} s</p>').format(
+        count(made["topics"]), count(made["prompts"]), made["embeddings"], made["seconds"]
     )
 
 
-def _table(lab: Lab, run_id: str, found: Page) -> Markup:
-    if not found.total:
-        return _none(lab, run_id)
-    columns = [
-        Column("prompt", _prompt),
-        Column("keywords", lambda row: keyword_chips(row["keywords"], row["noise_keyword"])),
-        Column("source", lambda row: row["source"]),
-        Column("round", lambda row: row["iteration"] or "", True),
-        Column("status", _status),
-        Column("", lambda row: _to_pair(run_id, row)),
-    ]
-    return card("", table(columns, found.rows, css="stack"))
+def _topics(lab: Lab, run_id: str | None) -> Markup:
+    return (topics_panel(lab, run_id) if run_id else Markup("")) or empty("No topics yet", NO_TOPICS)
 
 
-def _prompt(row: Row) -> Markup:
-    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(excerpt(row["text"], LONGEST)))
+def _rounds(lab: Lab, run_id: str | None) -> Any:
+    rounds = [row.iteration for row in run_overview(lab.database, run_id or "") if row.prompts_kept]
+    return gr.Dropdown(choices=[ALL, *rounds], value=ALL)
 
 
-def _status(row: Row) -> Markup:
-    word = row["drop_reason"] or row["status"]
-    return pill(word, row["status"], f"dropped: {row['drop_reason']}" if row["drop_reason"] else "")
-
-
-def _to_pair(run_id: str, row: Row) -> object:
-    if row["status"] != "kept":
-        return ""
-    return link("pairs", "pair →", run=run_id, prompt=row["prompt_id"])
-
-
-def _none(lab: Lab, run_id: str) -> Markup:
-    if any(step.what == "prompts" for step in attrition(lab.database, run_id)):
-        clear = Markup('No prompt matches. <a href="{}">Show all of them</a>.').format(
-            address("prompts", run=run_id, status="all")
-        )
-        return Markup('<section class="lab-empty"><h3>Nothing matches</h3><p>{}</p></section>').format(clear)
-    return nothing_yet(lab.run(run_id), "prompts", "They come once the prompt generator is trained.")
-
-
-def _place(found: Page, start: int) -> Markup:
-    last = start + len(found.rows)
-    return Markup("<p class='lab-place'>{} to {} of {}</p>").format(count(start + 1), count(last), count(found.total))
+def _map(lab: Lab, run_id: str | None, iteration: Any) -> Markup:
+    topics = topic_sizes(lab.database, run_id) if run_id else []
+    if run_id is None or not topics:
+        return empty("No map yet", NO_TOPICS)
+    wanted = None if iteration in {ALL, None} else int(iteration)
+    points = map_points(lab.database, run_id, iteration=wanted, limit=ON_MAP)
+    total = sum(topic.prompts + topic.seeds + topic.evaluation for topic in topics)
+    return prompt_map(run_id, points, topics, total if wanted is None else len(points))

@@ -42,6 +42,7 @@ PAGES = {
     "health": "Health",
     "iterations": "Iterations",
     "eye": "Trainer’s eye",
+    "disagree": "Disagreement",
     "sql": "SQL",
     "data": "Data",
 }

@@ -8,31 +8,60 @@ PROMPT_SORTS = {
     "text": "in alphabetical order",
     "shortest": "shortest first",
     "longest": "longest first",
+    "newest": "least like any seed first",
+    "known": "most like a seed first",
+    "overlap": "most like an evaluation prompt first",
+    "typical": "most like the others of its round first",
     "shuffled": "in an order that means nothing and is always the same",
 }
+_KEYS = {
+    "written": "iteration",
+    "text": "text",
+    "shortest": "len(text)",
+    "longest": "len(text) DESC",
+    "newest": "novelty DESC NULLS LAST",
+    "known": "novelty NULLS LAST",
+    "overlap": "overlap DESC NULLS LAST",
+    "typical": "similarity DESC NULLS LAST",
+    "shuffled": "hash(prompt_id)",
+}
+_BY_TOPIC = {"newest", "known", "overlap", "typical"}  # sorts by what stands in the view topics
 _MATCHES = """run_id = $run_id
     AND ($iteration IS NULL OR iteration = $iteration)
     AND ($status IS NULL OR status = $status)
     AND ($drop_reason IS NULL OR drop_reason = $drop_reason)
-    AND ($family IS NULL OR source = $family OR list_contains(keywords, $family))
+    AND ($source IS NULL OR source = $source)
+    AND ($keyword IS NULL OR list_contains(keywords, $keyword))
+    AND ($topic IS NULL OR (iteration, prompt_id) IN (
+        SELECT (iteration, prompt_id) FROM topics WHERE run_id = $run_id AND topic = $topic AND kind <> 'seed'))
     AND ($search IS NULL OR contains(lower(text), lower($search))
         OR contains(lower(array_to_string(keywords, ' ')), lower($search)))"""
 _COUNT = f"SELECT count(*) AS total FROM prompts WHERE {_MATCHES}"
-_PAGE = f"""
-SELECT iteration, prompt_id, text, keywords, noise_keyword, source, status, drop_reason
-FROM prompts
-WHERE {_MATCHES}
-ORDER BY
-    CASE $sort WHEN 'text' THEN text END,
-    CASE $sort
-        WHEN 'written' THEN iteration
-        WHEN 'shortest' THEN len(text)
-        WHEN 'longest' THEN -len(text)
-        WHEN 'shuffled' THEN CAST(hash(prompt_id) AS DOUBLE)
-    END,
-    prompt_id
-LIMIT $limit OFFSET $offset
+_TOPICS = """(
+    SELECT iteration, prompt_id, topic, label, novelty, overlap, similarity
+    FROM topics
+    WHERE run_id = $run_id AND kind <> 'seed'
+)"""
+
+
+def _page(sort: str) -> str:
+    """A page in one order: its rows are found first, by as few columns as that takes, and then read."""
+    placed = f"LEFT JOIN {_TOPICS} USING (iteration, prompt_id)" if sort in _BY_TOPIC else ""
+    return f"""
+WITH found AS (
+    SELECT part, place
+    FROM (SELECT * FROM parts.prompts WHERE {_MATCHES}) {placed}
+    ORDER BY {_KEYS[sort]}, prompt_id
+    LIMIT $limit OFFSET $offset
+)
+SELECT iteration, prompt_id, text, keywords, noise_keyword, source, status, drop_reason, topic, label, novelty, overlap
+FROM (SELECT * FROM parts.prompts WHERE run_id = $run_id AND part IN (SELECT part FROM found)) JOIN found USING (part, place)
+LEFT JOIN {_TOPICS} USING (iteration, prompt_id)
+ORDER BY {_KEYS[sort]}, prompt_id
 """
+
+
+_PAGES = {sort: _page(sort) for sort in PROMPT_SORTS}
 _REASONS = """
 SELECT iteration, coalesce(drop_reason, status) AS reason, count(*) AS prompts
 FROM prompts
@@ -59,23 +88,31 @@ def prompts_page(
     iteration: int | None = None,
     status: str | None = None,
     drop_reason: str | None = None,
-    family: str | None = None,
+    source: str | None = None,
+    keyword: str | None = None,
+    topic: int | None = None,
     sort: str = "written",
     limit: int = 20,
     offset: int = 0,
 ) -> Page:
-    """Which prompts are there? `search`: in text or keywords, whatever the case. `family`: a keyword, or a source."""
+    """Which prompts are there? `search`: in text or keywords, whatever the case. `keyword`: a member of the list.
+
+    Beside a prompt's columns: topic, label, novelty and overlap, None before topics were found.
+    """
     which = {
         "run_id": run_id,
         "search": search or None,
         "iteration": iteration,
         "status": status,
         "drop_reason": drop_reason,
-        "family": family,
+        "source": source,
+        "keyword": keyword,
+        "topic": topic,
     }
-    order = {"sort": known_sort(sort, PROMPT_SORTS), "limit": limit, "offset": offset}
+    order = {"limit": limit, "offset": offset}
+    rows = database.rows(_PAGES[known_sort(sort, PROMPT_SORTS)], which | order)
     found = database.row(_COUNT, which)
-    return Page(database.rows(_PAGE, which | order), found["total"] if found else 0)
+    return Page(rows, found["total"] if found else 0)
 
 
 def prompt_drop_reasons(database: Database, run_id: str, iteration: int | None = None) -> list[Row]:

@@ -19,10 +19,13 @@ from storage.state import State, hold_worker_lock, set_state
 from synpo_lab import recipes
 from synpo_lab.errors import LabError
 from synpo_lab.home import open_store
+from synpo_lab.jobs.mapping import find_at_the_end
 from synpo_lab.jobs.provenance import stored_config
 from synpo_lab.jobs.queue import POLL_SECONDS, hold_slot
 from synpo_lab.jobs.timeline import RUN_STAGE
 from synpo_lab.run import STARTED, Run, StopRequested
+
+Finish = Callable[[Run, RunStore], None]
 
 
 class StopSignal:
@@ -66,21 +69,28 @@ class Outcome:
             self.say(state, message, last=True)
 
 
-def main(home: Path, run_id: str, find_recipe: Callable[[str], recipes.Recipe] = recipes.get) -> int:
+def main(
+    home: Path,
+    run_id: str,
+    find_recipe: Callable[[str], recipes.Recipe] = recipes.get,
+    finish: Finish = find_at_the_end,
+) -> int:
     """Work on one run until it ends. Returns the exit code: 0 once it said how, 2 when another worker has the run."""
     stop = StopSignal()
     store = open_store(home)
     run = store.run(run_id)
     try:
         with hold_worker_lock(run.folder):
-            _work(store, run, stop, find_recipe)
+            _work(store, run, stop, find_recipe, finish)
             return 0
     except StorageFault as fault:
         _print(str(fault))
         return 2
 
 
-def _work(store: Store, run: RunStore, stop: StopSignal, find_recipe: Callable[[str], recipes.Recipe]) -> None:
+def _work(
+    store: Store, run: RunStore, stop: StopSignal, find_recipe: Callable[[str], recipes.Recipe], finish: Finish
+) -> None:
     outcome = Outcome(run)
     outcome.say("queued")
     _announce_stop(stop, outcome)
@@ -91,7 +101,9 @@ def _work(store: Store, run: RunStore, stop: StopSignal, find_recipe: Callable[[
             outcome.say("running")
             run.event(RUN_STAGE, STARTED)
             run.set_torn_aside()
-            find_recipe(config.recipe)(config, Run(run, config, lambda: stop.came))
+            at_work = Run(run, config, lambda: stop.came)
+            find_recipe(config.recipe)(config, at_work)
+            finish(at_work, run)
             outcome.end("imported" if is_import else "finished")
     except StopRequested:
         outcome.end("stopped", "everything made so far is kept")

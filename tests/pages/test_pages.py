@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pages import iterations, overview, pairs, prompts, sql, thresholds
+from pages import iterations, overview, pairs, prompt_rows, sql, thresholds
 from pages.launch_form import filled, launched
 from pages.shell import Lab
 from storage.queries import PairFilter, PairQuery, neighbours, pair_at, pairs_page, prompts_page
@@ -79,7 +79,7 @@ def test_before_any_evaluation_the_overview_shows_pairs(tmp_path: Path) -> None:
 
 def test_the_prompts_page_shows_a_page_of_prompts_with_their_noise(lab: Lab) -> None:
     found = prompts_page(lab.database, RUN, status="kept", limit=5)
-    shown = prompts._table(lab, RUN, found)
+    shown = prompt_rows.rows_table(lab, RUN, found)
     assert shown.count("<tr>") == 1 + 5
     assert shown.count("<i>noise</i>") >= 5
     assert f"prompt={found.rows[0]['prompt_id']}" in shown
@@ -87,16 +87,16 @@ def test_the_prompts_page_shows_a_page_of_prompts_with_their_noise(lab: Lab) -> 
 
 def test_the_prompts_page_counts_what_was_lost(lab: Lab) -> None:
     made = [one for one in records(lab, Prompt) if one.status != "held-out"]
-    shown = re.sub("<[^>]+>", "", prompts._flow(lab, RUN))
+    shown = re.sub("<[^>]+>", "", prompt_rows.flow(lab, RUN))
     kept = sum(one.status == "kept" for one in made)
     assert shown == f"written {len(made)}invalid −{len(made) - kept}kept {kept}"
 
 
 def test_no_match_and_no_prompts_are_two_things(lab: Lab, tmp_path: Path) -> None:
-    assert "Nothing matches" in prompts._none(lab, RUN)
+    assert "Nothing matches" in prompt_rows.nothing_found(lab, RUN)
     write_run(tmp_path, "young", iterations=1, done=0, state="stopped")
     young = Lab(tmp_path)
-    assert "No prompts in this run" in prompts._none(young, "young")
+    assert "No prompts in this run" in prompt_rows.nothing_found(young, "young")
     young.close()
 
 
@@ -160,7 +160,7 @@ def test_a_hostile_pair_is_shown_as_text(hostile_lab: Lab) -> None:
     assert "␀" in page
     assert "⟨U+202E⟩" in page
     assert page.count("<article") == 2
-    assert "<script" not in prompts._table(hostile_lab, "hostile", prompts_page(hostile_lab.database, "hostile"))
+    assert "<script" not in prompt_rows.rows_table(hostile_lab, "hostile", prompts_page(hostile_lab.database, "hostile"))
     hostile_lab.close()
 
 
@@ -209,7 +209,7 @@ def test_the_histogram_shows_the_cut_and_counts_every_pair(lab: Lab) -> None:
 
 def test_the_slider_spans_all_gaps(lab: Lab) -> None:
     gaps = [one.gap for one in records(lab, Pair)]
-    made = thresholds._slider(thresholds.gap_histogram(lab.database, RUN), PairFilter(0.1), PairFilter(0.1))
+    made = thresholds._slider(thresholds.gap_histogram(lab, RUN, PairFilter()), PairFilter(0.1), PairFilter(0.1))
     assert made.minimum <= min(gaps)
     assert made.maximum >= max(gaps)
 

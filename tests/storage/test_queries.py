@@ -1,10 +1,9 @@
 """Each question against a plain recomputation over the same records."""
 
 import math
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -16,9 +15,7 @@ from hypothesis import strategies as st
 from storage import StorageFault, Store, queries
 from storage.database import Database
 from storage.queries import Page, PairFilter, PairQuery
-from synpo_lab.config import FilterConfig
-from synpo_lab.records import TABLES, EvalResult, Event, Note, Pair, Prompt, Response, Score, TrainStep
-from tests.reference_filter import drop_reason
+from synpo_lab.records import TABLES, EvalResult, Event, Note, Pair, Prompt, Response, Score, Topic, TrainStep
 
 TinyStore = Callable[..., Store]
 
@@ -169,10 +166,34 @@ def test_prompts_are_found_by_what_is_asked_for(
     expected = sorted((p for p in of(Prompt, small_run) if matches(p)), key=lambda p: (p.iteration, p.prompt_id))
     page = queries.prompts_page(database, "run", limit=7, offset=0, **wanted)
     assert page.total == len(expected)
-    assert page.rows == [asdict(p) for p in expected[:7]]
+    assert page.rows == [_with_topic(p, small_run) for p in expected[:7]]
     assert queries.prompts_page(database, "run", limit=7, offset=7, **wanted).rows == [
-        asdict(p) for p in expected[7:14]
+        _with_topic(p, small_run) for p in expected[7:14]
     ]
+
+
+def _with_topic(prompt: Prompt, records: list[Any]) -> dict[str, Any]:
+    """A row of the page: the prompt, and where it stands among the others."""
+    key = (prompt.iteration, prompt.prompt_id)
+    place = next((asdict(one) for one in of(Topic, records) if (one.iteration, one.prompt_id) == key), {})
+    return asdict(prompt) | {name: place.get(name) for name in ("topic", "label", "novelty", "overlap")}
+
+
+@pytest.mark.parametrize("topic", [0, 2, 9])
+def test_prompts_of_a_topic_are_found(database: Database, small_run: list[Any], topic: int) -> None:
+    expected = {one.prompt_id for one in of(Topic, small_run) if one.topic == topic}
+    page = queries.prompts_page(database, "run", topic=topic, limit=100)
+    assert {row["prompt_id"] for row in page.rows} == expected
+    assert page.total == len(expected)
+
+
+def test_prompts_are_sorted_by_novelty_those_without_last(database: Database, small_run: list[Any]) -> None:
+    places = {one.prompt_id: one.novelty for one in of(Topic, small_run)}
+    ids = [one.prompt_id for one in of(Prompt, small_run)]
+    for sort, sign in (("newest", -1), ("known", 1)):
+        rows = queries.prompts_page(database, "run", sort=sort, limit=100).rows
+        expected = sorted(ids, key=lambda key: (key not in places, sign * places.get(key, 0.0), key))
+        assert [row["prompt_id"] for row in rows] == expected
 
 
 @pytest.mark.parametrize(("sort", "key"), [("text", lambda p: p.text), ("longest", lambda p: -len(p.text))])
@@ -336,70 +357,6 @@ def test_lineage_follows_a_prompt_through_the_iterations(database: Database, sma
     assert [answer.iteration for answer in line.answers] == [0, 1, 1, 1, 2, 2, 2]
     assert len(line.evals) == 6
     assert line.pairs == []
-
-
-RULES = [FilterConfig(), FilterConfig(min_gap=0.3), FilterConfig(min_chosen_score=0.6, max_length_ratio=1.2)]
-
-
-def as_filter(rules: FilterConfig) -> PairFilter:
-    return PairFilter(**rules.model_dump())
-
-
-@pytest.mark.parametrize("rules", [*RULES, FilterConfig(min_gap=-2, max_repetition=0.2), FilterConfig(min_gap=5)])
-def test_thresholds_count_what_the_trainers_filter_would_keep(
-    database: Database, pairs: list[Pair], rules: FilterConfig
-) -> None:
-    for count in queries.threshold_counts(database, "run", as_filter(rules)):
-        mine = [pair for pair in pairs if pair.iteration == count.iteration]
-        reasons = Counter(drop_reason(pair, rules) for pair in mine)
-        assert (count.pairs, count.kept) == (len(mine), reasons.pop(None, 0))
-        assert count.dropped == reasons
-        assert count.kept_by_run == sum(pair.kept or pair.drop_reason == "not sampled" for pair in mine)
-
-
-@pytest.mark.parametrize("before", RULES)
-@pytest.mark.parametrize("after", RULES)
-def test_changed_rows_are_those_whose_fate_differs(
-    database: Database, pairs: list[Pair], before: FilterConfig, after: FilterConfig
-) -> None:
-    changed = [p for p in pairs if (drop_reason(p, before) is None) != (drop_reason(p, after) is None)]
-    changed.sort(key=lambda p: (-p.gap, p.pair_id))
-    page = queries.changed_rows(database, "run", as_filter(before), as_filter(after), limit=4, offset=1)
-    assert page.total == len(changed)
-    assert [row["pair_id"] for row in page.rows] == [p.pair_id for p in changed[1:5]]
-    assert [row["dropped_after"] for row in page.rows] == [drop_reason(p, after) for p in changed[1:5]]
-    assert [row["kept_after"] for row in page.rows] == [drop_reason(p, after) is None for p in changed[1:5]]
-    beyond = queries.changed_rows(database, "run", as_filter(before), as_filter(after), offset=10_000)
-    assert (beyond.rows, beyond.total) == ([], len(changed))
-    counts = queries.changed_counts(database, "run", as_filter(before), as_filter(after))
-    assert counts.added == sum(drop_reason(p, after) is None for p in changed)
-    assert counts.removed == len(changed) - counts.added
-
-
-@pytest.mark.parametrize("iteration", [None, 1])
-@pytest.mark.parametrize("bins", [1, 7, 40])
-def test_the_histogram_puts_every_gap_in_its_bin(
-    database: Database, pairs: list[Pair], iteration: int | None, bins: int
-) -> None:
-    mine = [pair for pair in pairs if iteration in (None, pair.iteration)]
-    histogram = queries.gap_histogram(database, "run", iteration, bins)
-    assert len(histogram.counts) == len(histogram.edges) - 1 == bins
-    assert sum(histogram.counts) == len(mine)
-    assert sum(histogram.kept) == sum(pair.kept for pair in mine)
-    assert histogram.edges[0] == min(pair.gap for pair in mine)
-    assert histogram.edges[-1] == pytest.approx(max(pair.gap for pair in mine))
-    places = Counter(min(bins - 1, bisect_right(histogram.edges, pair.gap) - 1) for pair in mine)
-    assert histogram.counts == [places[i] for i in range(bins)]
-
-
-def test_the_histogram_of_equal_and_of_unusual_gaps(tiny_store: TinyStore, pairs: list[Pair]) -> None:
-    odd = [
-        replace(pairs[i], gap=gap, iteration=1, pair_id=str(i)) for i, gap in enumerate([0.5, 0.5, math.nan, math.inf])
-    ]
-    database = Database(tiny_store(odd))
-    histogram = queries.gap_histogram(database, "run", bins=4)
-    assert (sum(histogram.counts), histogram.counts[0], histogram.not_numbers) == (2, 2, 2)
-    assert queries.gap_histogram(database, "run", 9).counts == []
 
 
 def test_training_curves_are_read_back_in_order(database: Database, small_run: list[Any]) -> None:
