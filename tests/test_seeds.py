@@ -1,6 +1,8 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from synpo_lab.errors import DataError
@@ -58,8 +60,41 @@ def test_bad_files_say_which_line_is_wrong_and_why(tmp_path: Path, text: str | b
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file"):
         load_seeds(str(tmp_path / "nowhere.jsonl"))
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="cannot be read: EmptyDatasetError"):  # a folder is a data set, this one is empty
         load_seeds(str(tmp_path))
+
+
+def folder_of(tmp_path: Path, rows: list[dict[str, object]]) -> str:
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train-00000.parquet")
+    return str(tmp_path)
+
+
+def test_a_data_set_folder_is_read_with_gold_answers_out_of_messages(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": " A "}]
+    source = folder_of(tmp_path, [{"prompt": "a?", "chosen": chat}, {"prompt": "b?", "chosen": [chat[1]]}])
+    assert load_seeds(source) == [("a?", "A"), ("b?", "A")]
+    assert load_seeds(source, 1) == [("a?", "A")]
+    assert load_prompts(source) == ["a?", "b?"]
+
+
+def test_a_limit_stops_the_reading(tmp_path: Path) -> None:
+    source = written(tmp_path, '{"prompt": "a", "gold": "b"}\nnot json')
+    assert load_seeds(source, 1) == [("a", "b")]
+
+
+def test_keyword_texts_are_the_longer_lines_of_documents_as_many_as_asked_for(tmp_path: Path) -> None:
+    long = " ".join(["word"] * 8)
+    source = folder_of(tmp_path, [{"content": f"Title\n{long} {n}\n\n{long} {n} more"} for n in range(50)])
+    assert load_paragraphs(source, [], 3) == [f"{long} 0", f"{long} 0 more", f"{long} 1"]
+    assert len(load_paragraphs(source, [])) == 100
+
+
+def test_a_hub_name_that_cannot_be_read_is_told_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    for load in (load_seeds, load_prompts, lambda name: load_paragraphs(name, [])):
+        with pytest.raises(DataError, match="hub:nobody/nothing:test cannot be read") as caught:
+            load("hub:nobody/nothing:test")
+        assert "network" in caught.value.hint
 
 
 def test_no_suite_has_no_prompts() -> None:
