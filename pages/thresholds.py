@@ -17,7 +17,7 @@ from storage.queries import (
     PairFilter,
     ThresholdCount,
     changed_rows,
-    gap_histogram,
+    histograms,
     pairs_page,
     threshold_counts,
 )
@@ -95,7 +95,7 @@ def build(lab: Lab) -> None:
         )
         rounds = ["all", *(row.iteration for row in threshold_counts(lab.database, run_id, stored))]
         controls = [
-            _slider(gap_histogram(lab.database, run_id), chosen, stored),
+            _slider(gap_histogram(lab, run_id, chosen), chosen, stored),
             chosen.max_repetition,
             chosen.min_chosen_score,
             chosen.max_length_ratio,
@@ -124,6 +124,10 @@ def _filter(cut: float, repetition: float, score: float | None, ratio: float | N
     return PairFilter(cut, repetition, score, ratio or None)
 
 
+def gap_histogram(lab: Lab, run_id: str, rules: PairFilter, iteration: int | None = None) -> Histogram:
+    return histograms(lab.database, run_id, rules, iteration)["gap"]
+
+
 def _slider(found: Histogram, chosen: PairFilter, stored: PairFilter) -> Any:
     ends = [Decimal(end) for end in (*found.edges, chosen.min_gap or 0, stored.min_gap or 0)]
     low, high = min(ends).quantize(HUNDREDTH, ROUND_FLOOR), max(ends).quantize(HUNDREDTH, ROUND_CEILING)
@@ -134,7 +138,7 @@ def _show(lab: Lab, run_id: str, iteration: int | None, chosen: PairFilter) -> l
     stored = _stored(lab, run_id)
     counted = threshold_counts(lab.database, run_id, chosen)
     here = [row for row in counted if iteration is None or row.iteration == iteration]
-    found = gap_histogram(lab.database, run_id, iteration)
+    found = gap_histogram(lab, run_id, chosen, iteration)
     changes = changed_rows(lab.database, run_id, stored, chosen, iteration=iteration, limit=ROWS, excerpt=LONGEST)
     return [
         _summary(here, chosen, stored),

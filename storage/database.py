@@ -7,9 +7,9 @@ folders whenever a cursor is asked for.
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -17,9 +17,12 @@ import pyarrow as pa
 from storage import schema, sources
 from storage.errors import StorageFault
 from storage.folders import RunFolders
+from storage.narrow import PAIRS, Narrow, NarrowPairs
+from storage.pair_filter import PairFilter
 from storage.store import Store
 
 Parameters = Mapping[str, Any]
+Answer = TypeVar("Answer")
 _SETTINGS = (
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
@@ -47,6 +50,7 @@ class Database:
         self._made: list[str] = []
         self._shown: list[sources.RunRow] | None = None
         self._damaged: set[Path] = set()
+        self._narrow = NarrowPairs(self._connection, store.runs_folder)
         self.refresh()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -56,21 +60,32 @@ class Database:
 
     def rows(self, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         """All rows of a query, as dicts. StorageFault when the files cannot be read."""
-        try:
-            return self._rows(sql, parameters)
-        except _MISTAKES:
-            raise
-        except duckdb.Error:
-            # A torn part, or a run deleted since the views were made: put that right, then ask once more.
-            self._pass_over_damaged()
-            try:
-                return self._rows(sql, parameters)
-            except duckdb.Error as error:
-                raise _unreadable(error) from error
+        return self._asked(lambda: self._rows(sql, parameters))
 
     def row(self, sql: str, parameters: Parameters | None = None) -> dict[str, Any] | None:
         """The first row, or None."""
         return next(iter(self.rows(sql, parameters)), None)
+
+    def pair_rows(
+        self, run_id: str, sql: str, parameters: Parameters | None = None, rules: PairFilter | None = None
+    ) -> list[dict[str, Any]]:
+        """All rows of a query that reads of `parts.pairs` one run and none of its texts: from memory, see narrow.py.
+
+        With `rules`, the column `meets` says of each pair whether their condition over texts is true.
+        """
+
+        def ask() -> list[dict[str, Any]]:
+            return self._rows(sql.replace(PAIRS, self.narrow_pairs(run_id, rules).source), parameters)
+
+        try:
+            return self._asked(ask)
+        except duckdb.CatalogException:  # another thread made room meanwhile
+            return self._asked(ask)
+
+    def narrow_pairs(self, run_id: str, rules: PairFilter | None = None) -> Narrow:
+        """What `pair_rows` reads."""
+        self.refresh()
+        return self._asked(lambda: self._narrow.of(run_id, rules))
 
     def batches(self, sql: str, parameters: Parameters | None = None, size: int = 2_000) -> Iterator[pa.RecordBatch]:
         """The rows of a query in batches of at most `size`, for results of any length."""
@@ -127,6 +142,19 @@ class Database:
         self._connection.execute("COMMIT")
         self._connection.unregister("fresh_runs")
         self._shown = rows
+
+    def _asked(self, ask: Callable[[], Answer]) -> Answer:
+        try:
+            return ask()
+        except _MISTAKES:
+            raise
+        except duckdb.Error:
+            # A torn part, or a run deleted since the views were made: put that right, then ask once more.
+            self._pass_over_damaged()
+            try:
+                return ask()
+            except duckdb.Error as error:
+                raise _unreadable(error) from error
 
     def _rows(self, sql: str, parameters: Parameters | None) -> list[dict[str, Any]]:
         cursor = self.cursor()

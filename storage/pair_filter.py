@@ -71,19 +71,24 @@ _LOOKS_AT = {
 }
 
 
-def filter_sql(rules: PairFilter, prefix: str = "") -> str:
+def filter_sql(rules: PairFilter, prefix: str = "", *, condition: str | None = None) -> str:
     """A SQL expression over a row of `pairs`: the first rule that drops it, NULL if it is kept.
 
-    Bind `rules.bound(prefix)`. It reads the view `notes` when verdicts count. StorageFault when `rules.where` is not one
-    condition over the columns of `pairs`.
+    Bind `rules.bound(prefix)`. It reads the view `notes` when verdicts count. `condition`: SQL that stands for what
+    `rules.where` says of a row. StorageFault when `rules.where` is not one condition over the columns of `pairs`.
     """
-    return _case(rules, {name: f"${name}" for name in rules.bound(prefix)}, prefix)
+    return _case(rules, {name: f"${name}" for name in rules.bound(prefix)}, prefix, condition)
+
+
+def condition_over(rules: PairFilter) -> tuple[frozenset[str], str]:
+    """The columns the free condition of a filter names, and the condition as SQL. StorageFault as `filter_sql`."""
+    return (columns_of(rules.where), condition_sql(rules.where)) if rules.where else (frozenset(), "true")
 
 
 def kept_sql(rules: PairFilter, run_id: str) -> str:
     """The same filter as a whole query for people: the ids of the pairs of a run that it keeps, values written out."""
     values = {name: _literal(value) for name, value in rules.bound().items()}
-    return f"SELECT pair_id\nFROM pairs\nWHERE run_id = {_literal(run_id)} AND {_case(rules, values, '')} IS NULL"
+    return f"SELECT pair_id\nFROM pairs\nWHERE run_id = {_literal(run_id)} AND {_case(rules, values)} IS NULL"
 
 
 def drop_reasons(pairs: Sequence[Any], rules: PairFilter, notes: Sequence[Any] = ()) -> list[str | None]:
@@ -110,8 +115,11 @@ def drop_reasons(pairs: Sequence[Any], rules: PairFilter, notes: Sequence[Any] =
         return [reason for (reason,) in found.fetchall()]
 
 
-def _case(rules: PairFilter, values: dict[str, str], prefix: str) -> str:
-    whens = [f"\n    WHEN {refuses} THEN '{reason}'" for refuses, reason in _rules(rules, values, prefix)]
+def _case(rules: PairFilter, values: dict[str, str], prefix: str = "", condition: str | None = None) -> str:
+    stated = list(_rules(rules, values, prefix))
+    if rules.where:
+        stated.append((f"{condition or condition_sql(rules.where)} IS NOT TRUE", "condition"))
+    whens = [f"\n    WHEN {refuses} THEN '{reason}'" for refuses, reason in stated]
     return f"CASE{''.join(whens)}\nEND" if whens else "CAST(NULL AS VARCHAR)"
 
 
@@ -129,8 +137,6 @@ def _rules(rules: PairFilter, values: dict[str, str], prefix: str) -> Iterator[t
     if rules.verdicts:
         verdicts = values[f"{prefix}verdicts"]
         yield f"pair_id IN (SELECT pair_id FROM notes WHERE list_contains({verdicts}, verdict))", "verdict"
-    if rules.where:
-        yield f"{condition_sql(rules.where)} IS NOT TRUE", "condition"
 
 
 _NUMBERS = (

@@ -18,6 +18,9 @@ from storage.errors import explained
 FLUSH_ROWS = 20_000
 FLUSH_CHARACTERS = 64_000_000
 LONGEST_WAIT_S = 30.0
+GROUP_ROWS = (
+    4_000  # read whole for one row of them; with fewer, footers of a million rows take longer than their numbers
+)
 
 Complaint = Callable[[Path, str], None]
 
@@ -42,7 +45,12 @@ class Shelf:
         path = self.folder / f"part-{time.time_ns():020d}-{secrets.token_hex(4)}.parquet"
         batch = schema.to_batch(records, self.kind)
         with replacing(path) as temporary:
-            pq.write_table(pa.Table.from_batches([batch]), temporary, compression="zstd", write_page_checksum=True)
+            write_table(pa.Table.from_batches([batch]), temporary)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a part's rows as every part is written."""
+    pq.write_table(table, path, compression="zstd", write_page_checksum=True, row_group_size=GROUP_ROWS)
 
 
 def shelves(table_folder: Path, kind: type) -> list[Shelf]:

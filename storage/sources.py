@@ -6,7 +6,7 @@ and how many rows come before it there.
 """
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,16 @@ def statements(store: Store, *, relative: bool, without: Iterable[Path] = ()) ->
     ]
 
 
+def rows_at(store: Store, name: str, places: Mapping[str, Sequence[int]]) -> str:
+    """SQL for the rows of a table that lie at these places of these parts, with the columns of its `parts` view."""
+    (source,) = (source for source in sources(store) if source.name == name)
+    reads = (
+        f"SELECT {_chosen(source)} FROM {_reader(source, [part])} WHERE file_row_number IN ({', '.join(map(str, at))})"
+        for part, at in places.items()
+    )
+    return " UNION ALL BY NAME ".join([_no_rows(source), *reads])
+
+
 def damaged_parts(store: Store) -> list[Path]:
     """Every torn part, set aside where it can be renamed (in a lab home open read-only it cannot)."""
     runs = [store.run(run_id) for run_id in store.runs()]
@@ -108,12 +118,16 @@ def sql_columns(kind: type) -> dict[str, str]:
 
 
 def _parts_view(store: Store, source: Source, relative: bool, without: set[Path]) -> str:
+    sql = f"CREATE OR REPLACE VIEW parts.{source.name} AS {_no_rows(source)}"
+    files = _files(store, source, relative, without)
+    return f"{sql} UNION ALL BY NAME SELECT {_chosen(source)} FROM {_reader(source, files)}" if files else sql
+
+
+def _no_rows(source: Source) -> str:
     columns = source.columns | ({} if source.run_at is None else {"run_id": "VARCHAR"})
     columns |= {"part": "VARCHAR", "place": "BIGINT"} if source.is_parquet else {}
     empty = ", ".join(f'CAST(NULL AS {kind}) AS "{name}"' for name, kind in columns.items())
-    sql = f"CREATE OR REPLACE VIEW parts.{source.name} AS SELECT {empty} WHERE false"
-    files = _files(store, source, relative, without)
-    return f"{sql} UNION ALL BY NAME SELECT {_chosen(source)} FROM {_reader(source, files)}" if files else sql
+    return f"SELECT {empty} WHERE false"
 
 
 def _files(store: Store, source: Source, relative: bool, without: set[Path]) -> list[str]:

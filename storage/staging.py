@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from storage.atomic import replacing
 from storage.errors import explained
+from storage.parts import write_table
 from storage.store import RunStore
 
 INCOMING = ".incoming"  # a level above the tables: no glob for parts reaches into it
@@ -50,8 +50,7 @@ class Staging:
         self._weight.pop(table)
         path = self._folder / table / self._shelf / f"part-{time.time_ns():020d}-{secrets.token_hex(4)}.parquet"
         with replacing(path) as temporary:
-            rows = pa.Table.from_batches(batches)
-            pq.write_table(rows, temporary, compression="zstd", write_page_checksum=True)
+            write_table(pa.Table.from_batches(batches), temporary)
 
 
 @contextmanager

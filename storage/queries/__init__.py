@@ -4,12 +4,18 @@ from storage.pair_filter import PairFilter, filter_sql
 from storage.queries.answers import Answer, Lineage, ResponseDetail, lineage, response_detail
 from storage.queries.filters import (
     Change,
+    Effects,
     Histogram,
     ThresholdCount,
     changed_counts,
     changed_rows,
-    gap_histogram,
+    effects,
+    histograms,
+    kept_by_topic,
+    rows_of_fate,
+    sampled_answers,
     threshold_counts,
+    waterfall,
 )
 from storage.queries.page import Page
 from storage.queries.pairs import (
@@ -37,13 +43,16 @@ from storage.queries.runs import (
     suites,
     win_rate_curve,
 )
+from storage.queries.telling import Pick, telling_pairs
 from storage.queries.training import GridResult, evals_page, grid_results, train_curve, variants
+from storage.queries.verdicts import noted_pairs, verdict_counts, verdicts
 
 __all__ = [
     "PAIR_SORTS",
     "PROMPT_SORTS",
     "Answer",
     "Change",
+    "Effects",
     "GridResult",
     "Histogram",
     "IterationOverview",
@@ -53,6 +62,7 @@ __all__ = [
     "PairDetail",
     "PairFilter",
     "PairQuery",
+    "Pick",
     "ResponseDetail",
     "RunSummary",
     "Step",
@@ -62,15 +72,18 @@ __all__ = [
     "attrition",
     "changed_counts",
     "changed_rows",
+    "effects",
     "evals_page",
     "events_page",
     "filter_sql",
-    "gap_histogram",
     "grid_results",
+    "histograms",
+    "kept_by_topic",
     "keyword_counts",
     "lineage",
     "list_runs",
     "neighbours",
+    "noted_pairs",
     "pair",
     "pair_at",
     "pair_drop_reasons",
@@ -79,10 +92,16 @@ __all__ = [
     "prompt_sources",
     "prompts_page",
     "response_detail",
+    "rows_of_fate",
     "run_overview",
+    "sampled_answers",
     "suites",
+    "telling_pairs",
     "threshold_counts",
     "train_curve",
     "variants",
+    "verdict_counts",
+    "verdicts",
+    "waterfall",
     "win_rate_curve",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from storage.database import Database
+from storage.pair_filter import NOT_SAMPLED, REASONS
 from storage.queries.page import Page, Row
 
 VALIDATION = "validation"  # the suite that chooses beta: seeds, not held-out prompts
@@ -168,7 +169,7 @@ SELECT coalesce(drop_reason, 'kept') AS reason, count(*) AS n
 FROM pairs
 WHERE run_id = $run_id AND ($iteration IS NULL OR iteration = $iteration)
 GROUP BY reason
-ORDER BY list_position(['gap', 'chosen score', 'length', 'repetition', 'not sampled'], reason) NULLS LAST, reason
+ORDER BY list_position($order, reason) NULLS LAST, reason
 """
 _EVENTS = """
 SELECT events.at AS at, stage, iteration, done, total, message, level
@@ -211,11 +212,17 @@ def aspect_means(database: Database, run_id: str) -> list[Row]:
 
 def attrition(database: Database, run_id: str, iteration: int | None = None) -> list[Step]:
     """Where do prompts and pairs get lost? From those generated to the pairs trained on."""
-    which = {"run_id": run_id, "iteration": iteration}
+    which = {"run_id": run_id, "iteration": iteration, "order": [*REASONS, NOT_SAMPLED]}
     return [
-        *_waterfall("prompts", "generated", database.rows(_PROMPTS_LOST, which)),
+        *prompts_lost(database, run_id, iteration),
         *_waterfall("pairs", "paired", database.rows(_PAIRS_LOST, which)),
     ]
+
+
+def prompts_lost(database: Database, run_id: str, iteration: int | None = None) -> list[Step]:
+    """Where do prompts get lost, from those generated to those answered? Nothing where none were generated."""
+    rows = database.rows(_PROMPTS_LOST, {"run_id": run_id, "iteration": iteration})
+    return _waterfall("prompts", "generated", rows)
 
 
 def events_page(
