@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from pages import data, eye, health, iterations, lineage, overview, pairs, prompts, sql, thresholds
+from pages import data, disagree, eye, health, iterations, lineage, overview, pairs, prompts, sql, thresholds
 from pages.shell import PAGES, Lab
 from pages.theme import instrument
 from synpo_lab.errors import ConfigError, LabError
@@ -20,6 +20,7 @@ OTHERS = {
     "health": health,
     "iterations": iterations,
     "eye": eye,
+    "disagree": disagree,
     "sql": sql,
     "data": data,
 }

@@ -93,7 +93,9 @@ _TIES = ", ".join(
 )
 _JUDGED = ", ".join(f"count({judge}) AS {judge}" for judge in JUDGES)
 _AGREEMENT = "SELECT {columns} FROM ({opinions}) WHERE {kept} AND ($iteration IS NULL OR iteration = $iteration)"
+_ROUNDS = "SELECT DISTINCT iteration FROM parts.pairs WHERE run_id = $run_id ORDER BY iteration"
 _VALUES = {
+    "label": "1",
     "scorer": "gap",
     "policy": "margin",
     "training": "(logp_chosen - logp_chosen_0) - (logp_rejected - logp_rejected_0)",
@@ -201,6 +203,11 @@ def agreement_cells(
     names = ("both", "first", "second", "neither", "ties")
     cells = [Cells(one, other, *(row[f"{one}_{other}_{name}"] for name in names)) for one, other in _TWO]
     return cells, {judge: row[judge] for judge in JUDGES}
+
+
+def pair_rounds(database: Database, run_id: str) -> list[int]:
+    """Which iterations have pairs?"""
+    return [row["iteration"] for row in database.rows(_ROUNDS, {"run_id": run_id})]
 
 
 def opinion_points(

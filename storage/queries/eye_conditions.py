@@ -42,6 +42,7 @@ LOOKS = {
 
 # Which side each judge prefers: 1 the chosen one, -1 the rejected one, 0 neither, NULL where it has not judged.
 JUDGES = {
+    "label": "1",
     "scorer": "CASE WHEN isfinite(gap) THEN sign(gap) END",
     "policy": "sign(margin)",
     "training": "sign((logp_chosen - logp_chosen_0) - (logp_rejected - logp_rejected_0))",

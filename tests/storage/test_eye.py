@@ -204,8 +204,8 @@ def test_nothing_is_said_of_a_run_nobody_looked_at(tiny_store: TinyStore) -> Non
     assert eye_page(database, "run", 1).total == 0
     assert eye_histogram(database, "run", 1) == eye_points(database, "run", 1) == []
     cells, judged = agreement_cells(database, "run")
-    assert judged == {"scorer": 1, "policy": 0, "training": 0, "length": 1, "readers": 0}
-    assert sum(cell.both for cell in cells) == 1  # the scorer and length
+    assert judged == {"label": 1, "scorer": 1, "policy": 0, "training": 0, "length": 1, "readers": 0}
+    assert sum(cell.both for cell in cells) == 3  # of the label, the scorer and length
     database.close()
 
 
@@ -217,6 +217,7 @@ def opinions(records: list[Any]) -> dict[str, dict[str, int]]:
 
     found: dict[str, dict[str, int]] = {judge: {} for judge in JUDGES}
     for pair in pairs_of(records):
+        found["label"][pair.pair_id] = 1
         if pair.gap is not None and pair.gap == pair.gap:
             found["scorer"][pair.pair_id] = sign(pair.gap)
         found["length"][pair.pair_id] = sign(pair.len_chosen - pair.len_rejected)
@@ -252,7 +253,7 @@ def test_every_quadrant_opens_its_rows(database: Database, records: list[Any]) -
             }
             opened = pairs_page(database, "run", PairQuery(eye=quadrant(one, a, other, b)), limit=200)
             assert {row["pair_id"] for row in opened.rows} == expected
-    assert len(QUADRANTS) == 40
+    assert len(QUADRANTS) == 60
 
 
 def test_points_of_two_judges_are_their_own_numbers(database: Database, records: list[Any]) -> None:
