@@ -11,7 +11,7 @@ from pages.bars import bar_chart
 from pages.components import Column, card, empty, joined, link, meter, pill, problem, table
 from pages.shell import POLL_SECONDS, QUIET, Lab, Selection, follow, heading, no_runs, nothing_yet, told
 from pages.text import NOTHING, count, excerpt, moment, percent, visible
-from storage.queries.health import edit_counts, pair_count
+from storage.queries.health import edit_counts, pair_count, topic_count
 from storage.store import RunStore
 from synpo_lab.health import CheckResult, Report, pairs_since, stored_report
 from synpo_lab.health.background import failure, start
@@ -181,12 +181,12 @@ def _judged(check: CheckResult) -> Markup:
 
 
 def _share(check: CheckResult) -> str:
-    return NOTHING if check.share is None or check.found is None else percent(check.share)
+    return "" if check.share is None or check.found is None else percent(check.share)
 
 
 def _rows(report: Report, check: CheckResult) -> object:
     if not check.found:
-        return NOTHING
+        return ""
     return link("pairs", f"{count(check.found)} pairs →", run=report.run_id, finding=check.name)
 
 
@@ -231,7 +231,9 @@ def _edits(lab: Lab, report: Report) -> Markup:
     ]
     if not panels:
         return Markup("")
-    return card("What changed most often?", joined([*panels, _phrases(report)]), note=KINDS_TOLD, css="lab-edits")
+    has_topics = topic_count(lab.database, report.run_id) > 0
+    body = joined([*panels, "" if has_topics else _no_topics(report), _phrases(report)])
+    return card("What changed most often?", body, note=KINDS_TOLD, css="lab-edits")
 
 
 KINDS_TOLD = (
@@ -275,9 +277,7 @@ def _part(report: Report, place: int, part: str) -> Column:
 
 def _by_topic(report: Report, found: list[TopicEdit]) -> Markup:
     if not found:
-        return Markup("<p class='lab-lead'>By topic: once the run has topics (synpo-lab topics {}).</p>").format(
-            report.run_id
-        )
+        return Markup("")
     columns = [
         Column("topic", lambda row: visible(excerpt(row.label, 80))),
         Column("most often", lambda row: row.name),
@@ -290,6 +290,11 @@ def _by_topic(report: Report, found: list[TopicEdit]) -> Markup:
         Column("share", lambda row: percent(row.share), True),
     ]
     return Markup("<details><summary>By topic</summary>{}</details>").format(table(columns, found[:TOPICS]))
+
+
+def _no_topics(report: Report) -> Markup:
+    told = "<p class='lab-lead'>By topic too, once the run has topics: <code>synpo-lab topics {}</code>.</p>"
+    return Markup(told).format(report.run_id)
 
 
 def _phrases(report: Report) -> Markup:

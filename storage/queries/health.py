@@ -49,6 +49,7 @@ WHERE run_id = $run_id
 """
 _HELD_OUT = "SELECT DISTINCT text FROM prompts WHERE run_id = $run_id AND status = 'held-out' ORDER BY text"
 _PAIRS = "SELECT count(*) AS pairs FROM pairs WHERE run_id = $run_id"
+_TOPICS = "SELECT count(*) AS prompts FROM topics WHERE run_id = $run_id"
 _KINDS = """
 SELECT kind, count(*) AS pairs, count(*) FILTER (kept) AS kept
 FROM findings JOIN (SELECT iteration, pair_id, kept FROM pairs WHERE run_id = $run_id) USING (iteration, pair_id)
@@ -107,6 +108,12 @@ def pair_count(database: Database, run_id: str) -> int:
     """How many pairs has the run now?"""
     found = database.row(_PAIRS, {"run_id": run_id})
     return int(found["pairs"]) if found else 0
+
+
+def topic_count(database: Database, run_id: str) -> int:
+    """How many prompts of the run have a topic?"""
+    found = database.row(_TOPICS, {"run_id": run_id})
+    return int(found["prompts"]) if found else 0
 
 
 def finding_counts(database: Database, run_id: str, prefix: str | None = None) -> list[Row]:

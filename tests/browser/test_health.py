@@ -98,7 +98,7 @@ def test_a_number_opens_exactly_its_rows(app: App) -> None:
     kind = "encoding trouble"
     page.locator("#check-encoding-trouble a", has_text="pairs").click()
     page.wait_for_url(re.compile("pairs.*finding=encoding"))
-    page.locator("#pair-compare .lab-side").first.wait_for()
+    page.locator(".lab-side").first.wait_for()
     expect(page.locator("#pair-place")).to_contain_text(f"of {len([f for f in findings(app, DATA) if f.kind == kind])}")
     assert page.title() != "taken"
     page.close()
