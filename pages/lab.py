@@ -15,6 +15,7 @@ from synpo_lab.errors import ConfigError, LabError
 HERE = Path(__file__).parent
 OTHERS = {
     "prompts": prompts,
+    "lineage": lineage,
     "pairs": pairs,
     "thresholds": thresholds,
     "health": health,
