@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 
 from synpo_lab.config import SimPOConfig
-from synpo_lab.training.simpo import train_simpo
+from synpo_lab.training.preference import train_preference
 from tests.tiny_model import tiny_llama, tiny_tokenizer
 
 WORDS, PAIRS, BATCH, ROUNDS = 344, 800, 32, 3
@@ -87,7 +87,7 @@ def _ours(pairs: Pairs, folder: Path) -> float:
     base = _model()
     config = SimPOConfig(learning_rate=3e-4, batch_size=BATCH, epochs=1, max_length=256)
     began = time.process_time()
-    train_simpo(base, pairs, config, folder / "M_1", beta=10, seed=0, device="cpu", threads=1)
+    train_preference(base, pairs, config, folder / "M_1", beta=10, seed=0, device="cpu", threads=1)
     return time.process_time() - began
 
 

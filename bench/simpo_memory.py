@@ -85,10 +85,10 @@ def _seconds(step: Step, model: Any) -> float:
 
 def _ours(model: Any, tokenizer: Any, folder: str) -> Step:
     from synpo_lab.config import SimPOConfig
-    from synpo_lab.training.simpo import SimPO
+    from synpo_lab.training.preference import Preference
 
     config = SimPOConfig(gamma=GAMMA, max_length=1024)
-    task = SimPO(model, tokenizer, _pairs(), config, BETA)
+    task = Preference(model, tokenizer, _pairs(), config, BETA)
     batch = task.collate(task.rows)
 
     def step() -> torch.Tensor:

@@ -126,6 +126,30 @@ class EngineConfig(Section):
     ray: RayConfig = Field(default_factory=RayConfig, description="For kind ray.")
 
 
+class LoraConfig(Section):
+    """Adapters in the place of full fine-tuning (LoRA, arXiv 2106.09685; QLoRA, arXiv 2305.14314)."""
+
+    r: int = Field(
+        0, ge=0, le=512, description="Rank. 0: no adapter, all weights are trained. 16 to 64 fit one small GPU."
+    )
+    alpha: int = Field(32, ge=1, description="What the adapter adds is scaled by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input while training.")
+    targets: list[str] = Field(
+        ["all-linear"],
+        min_length=1,
+        description="Names of the layers that get one (q_proj, v_proj, ...); all-linear: every one but the head.",
+    )
+    quantize: Literal["none", "4bit"] = Field(
+        "none", description="4bit: the frozen base in 4-bit NormalFloat (QLoRA); needs bitsandbytes."
+    )
+
+    @model_validator(mode="after")
+    def _only_a_frozen_base_is_quantized(self) -> Self:
+        if self.quantize == "4bit" and not self.r:
+            raise ValueError("quantize = 4bit freezes the base: set r above 0 to train an adapter over it")
+        return self
+
+
 class TrainerConfig(Section):
     """Optimiser settings common to SFT and preference optimisation."""
 
@@ -146,6 +170,17 @@ class TrainerConfig(Section):
     max_length: int = Field(
         2048, ge=8, description="Tokens of prompt and answer together; longer rows lose the start of the prompt."
     )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of the weights while training. auto: float32 (computing in bfloat16 on CUDA); under an adapter on CUDA "
+        "as stored. bfloat16: half the memory, but steps below 1/256 of a weight are rounded away.",
+    )
+    gradient_checkpointing: bool | None = Field(
+        None,
+        description="Keep few activations, make the others again: much less memory, a third slower. "
+        "Default: on CUDA from 0.5 billion parameters on.",
+    )
+    lora: LoraConfig = Field(default_factory=LoraConfig, description="Train an adapter instead of all weights.")
 
 
 class SFTConfig(TrainerConfig):
@@ -153,23 +188,75 @@ class SFTConfig(TrainerConfig):
     epochs: float = Field(3.0, gt=0, description="Passes over the data.")
 
 
+# SynPO's grid, and for the others the ranges that the SimPO paper searched (arXiv 2405.14734, table 7).
+DEFAULT_BETAS: dict[str, tuple[float, ...]] = {
+    "simpo": (2, 4, 6, 8, 10, 12),
+    "dpo": (0.01, 0.05, 0.1),
+    "ipo": (0.01, 0.1, 0.5, 1),
+    "orpo": (0.1, 0.5, 1, 2),
+}
+
+
 class SimPOConfig(TrainerConfig):
     learning_rate: float = Field(
         6e-7, gt=0, description="Peak learning rate. SimPO: 3e-7 Mistral-base, 6e-7 Llama-3-base."
     )
     batch_size: int = Field(128, ge=1, description="Pairs per optimiser step.")
-    loss: Literal["sigmoid", "hinge"] = Field("sigmoid", description="-log sigmoid(beta z), or max(0, 1 - beta z).")
-    betas: list[float] = Field(
-        [2, 4, 6, 8, 10, 12], min_length=1, description="Grid: one training each, the best on seed validation is kept."
+    kind: Literal["simpo", "dpo", "ipo", "orpo"] = Field(
+        "simpo",
+        description="The preference loss. simpo and orpo need no reference; dpo and ipo compare with the model they start "
+        "from.",
     )
-    gamma: float = Field(1.6, ge=0, description="Target margin in reward units: z = mean logp gap - gamma / beta.")
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5, description="Share of labels taken to be flipped.")
+    loss: Literal["sigmoid", "hinge"] = Field(
+        "sigmoid", description="simpo: -log sigmoid(beta z), or max(0, 1 - beta z), which takes no smoothed labels."
+    )
+    betas: list[float] = Field(
+        list(DEFAULT_BETAS["simpo"]),
+        min_length=1,
+        description="Grid: one training each, the best on seed validation is kept. "
+        "Defaults: simpo 2 to 12, dpo 0.01 to 0.1, ipo (its tau) 0.01 to 1, orpo (its lambda) 0.1 to 2.",
+    )
+    gamma: float = Field(
+        1.6, ge=0, description="simpo: target margin in reward units: z = mean logp gap - gamma / beta."
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="simpo (sigmoid) and dpo: share of labels taken to be flipped."
+    )
     sft_weight: float = Field(
-        0.0, ge=0, description="Adds this x token cross-entropy on the chosen answer. Keeps likelihood up."
+        0.0,
+        ge=0,
+        description="Adds this x token cross-entropy on the chosen answer. Keeps likelihood up. orpo has its own.",
     )
     start: Literal["initial", "previous"] = Field(
         "initial", description="Train M_t from M_0 (the paper) or from M_{t-1}."
     )
+    race: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="After this share of the steps each beta is validated, and those clearly worse (2 standard errors of "
+        "the paired difference) are stopped. 0: all are trained to the end.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_kind_has_its_betas(cls, data: Any) -> Any:
+        kind = data.get("kind") if isinstance(data, dict) and "betas" not in data else None
+        return {**data, "betas": list(DEFAULT_BETAS[kind])} if isinstance(kind, str) and kind in DEFAULT_BETAS else data
+
+    @model_validator(mode="after")
+    def _labels_are_smoothed_where_that_is_defined(self) -> Self:
+        takes = self.kind == "dpo" or (self.kind == "simpo" and self.loss == "sigmoid")
+        if self.label_smoothing and not takes:
+            what = "simpo with loss = hinge" if self.kind == "simpo" else self.kind
+            raise ValueError(f"label_smoothing = {self.label_smoothing:g} has no meaning for {what}: set it to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _orpo_has_one_sft_term(self) -> Self:
+        if self.kind == "orpo" and self.sft_weight:
+            raise ValueError("orpo has its own cross-entropy on the chosen answer (weight 1): set sft_weight to 0")
+        return self
 
     @field_validator("betas")
     @classmethod
@@ -181,10 +268,33 @@ class SimPOConfig(TrainerConfig):
         return betas
 
 
+class TrainingConfig(Section):
+    """How every training of the run is executed; what it computes does not depend on it."""
+
+    processes: int = Field(
+        1, ge=1, le=1024, description="Processes, one per GPU, started by accelerate; they share each optimiser step."
+    )
+    accelerate: str = Field(
+        "",
+        description="fsdp, zero2, or a file of `accelerate config`: shards the model over the processes. "
+        "Default: each holds a whole copy (DDP).",
+    )
+    checkpoint_minutes: float = Field(
+        10, ge=0, description="Between two checkpoints inside a training: what a crash repeats at most."
+    )
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
+        "none", description="Also log steps there (a package of its own; wandb leaves this machine). Off unless asked."
+    )
+
+
 class KeywordsConfig(Section):
     source: str = Field(
         "seeds",
-        description="'seeds' (words of the seed prompts), 'pocket', or a text file with one paragraph per line.",
+        description="'seeds' (words of the seed prompts), 'pocket', a text file with one paragraph per line, a folder that "
+        "`datasets` reads, or hub:OWNER/NAME (streamed).",
+    )
+    paragraphs: int = Field(
+        1_000_000, ge=1, description="Read at most so many texts of the source. The paper: 1M paragraphs of RefinedWeb."
     )
     per_prompt: int = Field(3, ge=1, le=12, description="Keywords per list, the noise included.")
     noise: int = Field(
@@ -357,9 +467,18 @@ class RunConfig(Section):
     title: str = Field("", description="A name for people.")
     seed: int = Field(0, ge=0, description="Every random choice follows from it.")
     policy: str = Field("pocket", description="M_0: 'pocket', a local model folder, or 'hub:OWNER/NAME'.")
-    seeds: str = Field("pocket", description="Seed rows: 'pocket' or a JSONL file with 'prompt' and 'gold'.")
+    seeds: str = Field(
+        "pocket",
+        description="Seed rows: 'pocket', a JSONL file with 'prompt' and 'gold', a folder that `datasets` reads, or "
+        "hub:OWNER/NAME, with :SPLIT behind it where that is not train.",
+    )
+    seeds_limit: int | None = Field(None, ge=1, description="Use only the first so many seeds.")
     iterations: int = Field(4, ge=1, le=100, description="Rounds.")
     templates: Literal["paper", "pocket"] = Field("paper", description="Which instruction texts G and R_t are given.")
+    chat_template: str = Field(
+        "",
+        description="For a policy without a chat template: 'plain', or a Jinja file. Default: the policy's own.",
+    )
     trust_remote_code: bool = Field(
         False, description="Let the model folder run its own code. Off unless you know the folder."
     )
@@ -375,6 +494,7 @@ class RunConfig(Section):
     pool: PoolConfig = Field(default_factory=PoolConfig, description="What an iteration trains on.")
     sft: SFTConfig = Field(default_factory=SFTConfig, description="The seed-sft recipe's training.")
     simpo: SimPOConfig = Field(default_factory=SimPOConfig, description="Preference optimisation.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="How trainings are executed.")
     validation: ValidationConfig = Field(default_factory=ValidationConfig, description="Choice of beta.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="Win rate against M_0.")
     source: SourceConfig = Field(default_factory=SourceConfig, description="The import recipe only: the files.")

@@ -6,6 +6,7 @@ written as safetensors into a temporary folder that is renamed when complete.
 
 import glob
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -15,14 +16,24 @@ from typing import Any, Literal
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from huggingface_hub import snapshot_download
+from jinja2 import Environment, TemplateSyntaxError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from synpo_lab.engines.adapters import ADAPTER_CONFIG, adapter_of
 from synpo_lab.errors import ModelError
 
 logging.disable_progress_bar()  # standard output and error belong to the lab
 
 HUB = "hub:"
+TEMPLATE_FILE = "chat_template.jinja"
+# A question and an answer in plain words, for a model that was never taught to chat; its EOS ends an answer.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ message['content'] }}{{ eos_token }}"
+    "{% else %}### {{ message['role'] | capitalize }}:\n{{ message['content'] }}\n\n{% endif %}"
+    "{% if message['role'] == 'user' %}### Assistant:\n{% endif %}{% endfor %}"
+)
 SMALL = 20_000_000  # parameters
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -42,8 +53,8 @@ def check_tokenizer(tokenizer: Any, *, where: str) -> PreTrainedTokenizerBase:
     if not tokenizer.chat_template:
         raise ModelError(
             f"the tokenizer of {where} has no chat template",
-            hint="put a chat_template.jinja beside tokenizer.json (the model card of its chat version has one), "
-            "or start from an instruction-tuned model",
+            hint="set chat_template in the config to a Jinja file or to 'plain', put a chat_template.jinja beside "
+            "tokenizer.json, or start from an instruction-tuned model",
         )
     if tokenizer.eos_token_id is None:
         raise ModelError(
@@ -66,21 +77,29 @@ def load_model(
     target = pick_device(device)
     name, options = _source(path, trust_remote_code)
     options["dtype"] = pick_dtype(dtype, target)
-    if (Path(name) / "adapter_config.json").is_file():
+    if (Path(name) / ADAPTER_CONFIG).is_file():
         return _load_adapter(Path(name), options).to(target).eval()
     model = _reading(path, "model", lambda: AutoModelForCausalLM.from_pretrained(name, **options))
     return model.to(target).eval()
 
 
-def save_model(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Write weights, config and tokenizer to `folder`, whole or not at all. An older model there is replaced."""
+def save_model(
+    model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path, state: dict[str, Any] | None = None
+) -> Path:
+    """Write weights, config and tokenizer to `folder`, whole or not at all. An older model there is replaced.
+
+    Of a model with an adapter only the adapter is written. It names its base relative to its own folder, so that the two
+    can be moved together, or as the hub does. `state` are weights gathered elsewhere, where they are sharded.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.draft-*"):  # by a killed process: gigabytes
         shutil.rmtree(left, ignore_errors=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.draft-", dir=folder.parent))
     try:
-        model.save_pretrained(draft)
+        model.save_pretrained(draft, **({} if state is None else {"state_dict": state}))
         tokenizer.save_pretrained(draft)
+        if (draft / ADAPTER_CONFIG).is_file():
+            _name_the_base(draft / ADAPTER_CONFIG, folder)
         draft.chmod(0o755)
         replace_folder(draft, folder)
     finally:
@@ -201,12 +220,83 @@ def _first_line(error: Exception) -> str:
 
 
 def _load_adapter(folder: Path, options: dict[str, Any]) -> Any:
-    from peft import PeftConfig, PeftModel
+    """The base with the adapter merged into it."""
+    from peft import PeftModel
 
-    base = _reading(folder, "adapter", lambda: PeftConfig.from_pretrained(str(folder)).base_model_name_or_path)
-    model = load_model(base, device="cpu", dtype="auto", trust_remote_code=options["trust_remote_code"])
-    model = model.to(options["dtype"])
+    model = load_base(folder, options["dtype"], trust_remote_code=options["trust_remote_code"])
     return _reading(folder, "adapter", lambda: PeftModel.from_pretrained(model, str(folder)).merge_and_unload())
+
+
+def load_base(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool = False, **more: Any) -> PreTrainedModel:
+    """The whole model that the adapter in `folder` stands on. Raises ModelError when it is not where the adapter says."""
+    adapter = adapter_of(folder)
+    if adapter is None:
+        raise ModelError(f"{folder} holds no adapter", hint="point at a folder that peft's save_pretrained wrote")
+    try:
+        name, options = _source(adapter.base, trust_remote_code)
+    except ModelError:
+        raise ModelError(
+            f"the adapter {folder} stands on {adapter.base}, where no model is",
+            hint=f"put that model back, or name its place as base_model_name_or_path in {folder / ADAPTER_CONFIG}",
+        ) from None
+    model: PreTrainedModel = _reading(
+        adapter.base, "model", lambda: AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **options, **more)
+    )
+    return model
+
+
+def stored_dtype(path: str | Path, *, trust_remote_code: bool = False) -> torch.dtype:
+    """In which the weights at `path` are stored: a folder, 'hub:OWNER/NAME', or an adapter (then its base's)."""
+    adapter = adapter_of(path)
+    name, options = _source(adapter.base if adapter else path, trust_remote_code)
+    config = _reading(path, "config", lambda: AutoConfig.from_pretrained(name, **options))
+    found = config.get_text_config().dtype or config.dtype
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def with_chat_template(policy: str | Path, template: str, folder: Path) -> Path:
+    """`policy` with another chat template, in `folder`: links to its files and the template beside them.
+
+    `template` is 'plain' or a Jinja file. Raises ModelError when that is missing or no Jinja.
+    """
+    text = PLAIN_TEMPLATE if template == "plain" else _jinja(Path(template))
+    name, _ = _source(policy, False)
+    source = Path(name) if Path(name).is_dir() else Path(_reading(policy, "model", lambda: snapshot_download(name)))
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for file in source.iterdir():
+        if file.is_file():
+            (folder / file.name).symlink_to(file.resolve())
+    (folder / TEMPLATE_FILE).unlink(missing_ok=True)
+    (folder / TEMPLATE_FILE).write_text(text, encoding="utf-8")
+    return folder
+
+
+def _jinja(file: Path) -> str:
+    try:
+        text = file.read_text(encoding="utf-8")
+        Environment().parse(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"the chat template {str(file)!r} cannot be read: {error}",
+            hint="set chat_template to 'plain' or to a Jinja file",
+        ) from None
+    except TemplateSyntaxError as error:
+        raise ModelError(
+            f"the chat template {file} is no Jinja: line {error.lineno}, {error.message}",
+            hint="compare with the chat_template.jinja of an instruction-tuned model",
+        ) from None
+    return text
+
+
+def _name_the_base(file: Path, folder: Path) -> None:
+    """Rewrite where the adapter that will lie in `folder` looks for its base."""
+    config = json.loads(file.read_text(encoding="utf-8"))
+    base = str(config["base_model_name_or_path"])
+    if Path(base).is_dir():
+        config["base_model_name_or_path"] = os.path.relpath(base, folder)
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (file.parent / "README.md").unlink(missing_ok=True)  # peft's form of a model card, to be filled in by hand
 
 
 def _flush(path: Path) -> None:

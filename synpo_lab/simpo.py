@@ -25,8 +25,10 @@ def simpo_loss(
     """Losses [B] and the rewards [B], [B] of `chosen` and `rejected`: mean log-probs per token [B], [B].
 
     `gamma` is the target margin in reward units (SimPO's code calls gamma / beta the gamma_beta_ratio). The rewards
-    carry no gradient.
+    carry no gradient. Smoothed labels belong to the sigmoid; with the hinge they are refused (SimPO's code ignores them).
     """
+    if kind == "hinge" and label_smoothing:
+        raise ValueError(f"label_smoothing = {label_smoothing:g} has no meaning with the hinge loss")
     z = chosen - rejected - gamma / beta
     if kind == "hinge":
         losses = F.relu(1 - beta * z)

@@ -50,8 +50,8 @@ from synpo_lab.stages.improve import improver_rows
 from synpo_lab.stages.look import draw, look
 from synpo_lab.stages.score import score
 from synpo_lab.templates import TEMPLATES
+from synpo_lab.training.preference import train_preference
 from synpo_lab.training.sft import train_sft
-from synpo_lab.training.simpo import train_simpo
 from synpo_lab.training.trainer import optimizer_steps
 
 Item = TypeVar("Item")
@@ -69,12 +69,14 @@ class Workshop:
 
     def __init__(self, config: RunConfig, run: Run) -> None:
         self.config, self.run = config, run
-        self.templates = TEMPLATES[config.templates]
         self._kept = KeptEngine(self._open)
+        self.templates = TEMPLATES[config.templates]
         self.scorer = open_scorer(config.scorer.name)
         self.policy = resolve_policy(config.policy)
         self.evaluation = _by_id(load_prompts(config.evaluation.suite)[: config.evaluation.limit])
-        self.seeds = split_seeds(load_seeds(config.seeds), config.validation.share, run.seed_for("split"))
+        self.seeds = split_seeds(
+            load_seeds(config.seeds, config.seeds_limit), config.validation.share, run.seed_for("split")
+        )
         self.run.save(self.seeds)
         self.suite = suite_name(config.evaluation.suite)
         self.run.save(_held_out(self.evaluation, self.suite))
@@ -143,8 +145,8 @@ class Workshop:
         step = f"iteration={iteration}/{name}"
         if self.run.done(step):
             return
-        with self.run.stage(f"train {trainee} {variant}".strip(), iteration, total=steps) as progress:
         self._kept.close()  # the training needs its memory
+        with self.run.stage(f"train {trainee} {variant}".strip(), iteration, total=steps) as progress:
             steps_log = _StepLog(
                 lambda logged: self.run.save(_train_step(x, iteration, trainee, variant) for x in logged)
             )
@@ -218,8 +220,8 @@ class Workshop:
         questions = [
             Question(prompt_id, self.templates.ask_to_improve(text, drafts[prompt_id].text))
             for prompt_id, text in prompts.items()
-        ]
             if prompt_id in drafts
+        ]
         made = self.answers(
             improver,
             questions,
@@ -232,8 +234,8 @@ class Workshop:
 
     def grade(self, responses: Iterable[Response], prompts: Texts, iteration: int) -> None:
         """Scores the responses that have no score yet; `self.totals` then knows them all."""
-        todo = [response for response in responses if response.response_id not in self.totals]
         self._kept.close()  # a scorer may need its memory
+        todo = [response for response in responses if response.response_id not in self.totals]
         if not todo:
             return
         with self.run.stage("score", iteration, total=len(todo)) as progress:
@@ -297,7 +299,9 @@ class Workshop:
 
     def _keyword_lists(self, iteration: int) -> list[KeywordList]:
         keywords = self.config.keywords
-        paragraphs = load_paragraphs(keywords.source, [(seed.prompt, seed.gold) for seed in self.training_seeds])
+        paragraphs = load_paragraphs(
+            keywords.source, [(seed.prompt, seed.gold) for seed in self.training_seeds], keywords.paragraphs
+        )
         rng = random.Random(self.run.seed_for("keywords", iteration))
         lists = keyword_lists(paragraphs, per_prompt=keywords.per_prompt, noise=keywords.noise, rng=rng)
         found = list(itertools.islice(lists, self.config.prompts.per_iteration))
@@ -396,7 +400,7 @@ class Workshop:
         rows = [(pair.prompt, pair.chosen, pair.rejected) for pair in pool]
 
         self._train(
-            partial(train_simpo, self.weights(start), rows, config, beta=beta),
+            partial(train_preference, self.weights(start), rows, config, beta=beta),
             name,
             iteration,
             "policy",
@@ -448,12 +452,12 @@ class Workshop:
         """Mean score on the validation seeds; the comparison with M_0 there is saved as suite "validation"."""
         texts = {seed.seed_id: seed.prompt for seed in self.validation_seeds}
         results = self._compare(model, texts, VALIDATION, iteration, self.config.validation.samples)
-        return fmean(result.score_a for result in results)
-
         if not results:
             raise DataError(
                 f"{model} and M_0 answered no validation seed", hint="the run's log says why; mend it and resume"
             )
+        return fmean(result.score_a for result in results)
+
     def evaluate(self, iteration: int) -> None:
         """M_t against M_0 on the held-out prompts."""
         if self.evaluation:

@@ -96,6 +96,36 @@ class BucketSampler(Sampler[int]):
             yield from batch
 
 
+class StepBatches(Sampler[list[int]]):
+    """What one of `world` processes reads: micro batches of rows, the same number of them in every process.
+
+    Rows `order` gives are cut into optimiser steps of `step` rows, those into micro batches, and dealt in turn. So which
+    rows make a step does not depend on how many processes share it. Where a short last step leaves a process without
+    rows it gets one with a negative number, ~row, to be read and not counted.
+    """
+
+    def __init__(self, order: BucketSampler, step: int, micro: int, rank: int = 0, world: int = 1) -> None:
+        self._order, self._step, self._micro, self._rank, self._world = order, step, micro, rank, world
+
+    def __len__(self) -> int:
+        whole, short = divmod(len(self._order), self._step)
+        return whole * self._rounds(self._step) + self._rounds(short)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._order.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rows = list(self._order)
+        for at in range(0, len(rows), self._step):
+            step = rows[at : at + self._step]
+            for turn in range(self._rounds(len(step))):
+                first = (turn * self._world + self._rank) * self._micro
+                yield step[first : first + self._micro] or [~step[0]]
+
+    def _rounds(self, rows: int) -> int:
+        return -(-rows // (self._micro * self._world))
+
+
 def _padded(row: list[int], width: int, filler: int) -> list[int]:
     return row + [filler] * (width - len(row))
 

@@ -1,5 +1,6 @@
 """Log-probs of answers under a transformers model, from its last hidden states and its output head."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from synpo_lab.chat import Example
-from synpo_lab.logps import AnyHead, Head, owner_means, token_logps
+from synpo_lab.logps import Head, owner_means, token_logps
 from synpo_lab.training.batches import Tensors, collate, collate_pairs, pair_mask
 
 
@@ -26,7 +27,7 @@ class AnswerLogps:
         self._scale, self._cap = _after_the_head(self._model.config.get_text_config())
         self._has_states = self._output is not None and self._agrees()
         if not self._has_states:
-            self._decoder = self._model
+            self._decoder = self._model.forward  # as it is now: a training puts its loss in that place
 
     def tokens(self, batch: Tensors) -> Tensor:
         """Log-prob [N] of each answer token."""
@@ -38,13 +39,13 @@ class AnswerLogps:
         states = output.last_hidden_state if self._has_states else output.logits
         return token_logps(states.flatten(0, 1)[batch["source"]], self._head(), batch["target"])
 
-    def _head(self) -> AnyHead:
+    def _head(self) -> Callable[[Tensor], Tensor]:
         """Made anew each time: a sharding wrapper may have put other tensors in the place of the weights."""
         if not self._has_states:
             return nn.Identity()
         if type(self._output) is nn.Linear:
             return Head(self._output.weight, self._output.bias, self._scale, self._cap)
-        head: AnyHead = self._output
+        head: Callable[[Tensor], Tensor] = self._output
         return head
 
     def means(self, batch: Tensors) -> Tensor:
@@ -72,9 +73,7 @@ class AnswerLogps:
     def _agrees(self) -> bool:
         self._has_states = True
         ids, head = _some_ids(self._model), self._head()
-        if isinstance(head, Tensor) or not callable(head):
-            return False
-        found = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state)
+        found: Tensor = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state)
         expected = self._model(input_ids=ids, use_cache=False).logits
         return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-3)
 

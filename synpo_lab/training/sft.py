@@ -1,8 +1,8 @@
 """Supervised fine-tuning on answers: token cross-entropy, the prompt masked."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import Tensor
 
@@ -10,53 +10,37 @@ from synpo_lab.chat import Example, encode_examples
 from synpo_lab.config import SFTConfig
 from synpo_lab.errors import TrainingError
 from synpo_lab.training.batches import Tensors, collate
+from synpo_lab.training.launch import alone, in_processes
 from synpo_lab.training.logps import AnswerLogps
-from synpo_lab.training.trainer import Base, Log, train
+from synpo_lab.training.trainer import Execution, How, train
+from synpo_lab.training.weights import Base
 
 
-def train_sft(
-    base: Base,
-    rows: Sequence[tuple[str, str]],
-    config: SFTConfig,
-    out: Path,
-    *,
-    seed: int,
-    log: Log = lambda step: None,
-    should_stop: Callable[[], bool] = lambda: False,
-    checkpoints: Path | None = None,
-    checkpoint_minutes: float = 10,
-    device: str = "auto",
-    threads: int | None = None,
-    trust_remote_code: bool = False,
-) -> Path:
+def train_sft(base: Base, rows: Sequence[tuple[str, str]], config: SFTConfig, out: Path, **how: Unpack[How]) -> Path:
     """Fine-tune a copy of `base` on (prompt, answer) `rows` and save it in the folder `out`, which is returned.
 
-    `base` is a model folder, 'hub:OWNER/NAME' or a loaded (model, tokenizer); it is never changed. `log` gets a dict
-    per optimiser step: step, loss, lr, grad_norm, tokens_per_s. `should_stop` is asked after each step; when true,
-    TrainingStopped is raised. With a folder `checkpoints`, state is saved there every `checkpoint_minutes` and when
-    stopped; a later call with the same arguments goes on from it. Raises TrainingError when there are no rows, the
-    loss is not finite, or memory runs out.
+    `base` is a model or adapter folder, 'hub:OWNER/NAME' or a loaded (model, tokenizer); it is never changed. Raises
+    TrainingStopped when told to stop, TrainingError when there are no rows, the loss is not finite, memory or the disk
+    is full.
     """
     if not rows:
         raise TrainingError("no rows to train on", hint="loosen the filter that selects them (improver.min_gap, seeds)")
+    if not alone(how):
+        return in_processes("sft", base, rows, config, out, how)
     return train(
         base,
         lambda model, tokenizer: SFT(model, tokenizer, rows, config.max_length),
         config,
         out,
-        seed=seed,
-        log=log,
-        should_stop=should_stop,
-        checkpoints=checkpoints,
-        checkpoint_minutes=checkpoint_minutes,
-        device=device,
-        threads=threads,
-        trust_remote_code=trust_remote_code,
+        len(rows),
+        Execution(**how),
     )
 
 
 class SFT:
     """Mean cross-entropy over the answer tokens of a step."""
+
+    logged = ("loss",)
 
     def __init__(self, model: Any, tokenizer: Any, rows: Sequence[tuple[str, str]], max_length: int) -> None:
         self.rows = [example.cut(max_length) for example in encode_examples(tokenizer, rows)]
@@ -64,6 +48,9 @@ class SFT:
 
     def lengths(self) -> list[int]:
         return [len(row.prompt) + len(row.answer) for row in self.rows]
+
+    def longest(self) -> int:
+        return max(self.lengths())
 
     def collate(self, rows: Sequence[Example]) -> Tensors:
         return collate(rows, self._pad)

@@ -1,36 +1,80 @@
-"""The training loop behind SFT and SimPO: transformers' Trainer with bucketed batches, our loss, and a way to stop.
+"""The training loop behind SFT and preference optimisation: transformers' Trainer with bucketed batches, our loss, and a
+way to stop.
 
 What a training does is in its Objective; this file is about how it runs: steps, logging, stopping, checkpoints, saving.
+The model's forward is replaced by the objective's loss, so that whatever wraps the model to share it among processes (DDP,
+FSDP, DeepSpeed) sees the whole computation; what the loss needs of the model it calls from inside.
 """
 
-import copy
-import json
+import errno
 import math
+import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Required, TypedDict
 
 import torch
+from accelerate.data_loader import DataLoaderShard
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from synpo_lab.config import TrainerConfig
-from synpo_lab.errors import TrainingError
-from synpo_lab.models import (
-    check_tokenizer,
-    load_model,
-    load_tokenizer,
-    out_of_memory,
-    pick_device,
-    save_model,
-    use_threads,
-)
-from synpo_lab.training.batches import BucketSampler, Tensors
+from synpo_lab.errors import MissingExtra, TrainingError
+from synpo_lab.models import out_of_memory, pick_device, use_threads
+from synpo_lab.training.batches import BucketSampler, StepBatches, Tensors
+from synpo_lab.training.logps import bare
+from synpo_lab.training.weights import Base, Trainee, load_trainee
 
 Log = Callable[[dict[str, Any]], None]
-Base = str | Path | tuple[Any, Any]  # a model folder, 'hub:OWNER/NAME', or a loaded (model, tokenizer)
+
+LARGE = 5e8  # parameters from which on activations are made again on a GPU
+
+
+class How(TypedDict, total=False):
+    """How a training is executed.
+
+    `log` gets a dict per optimiser step: step, loss, lr, grad_norm, tokens_per_s and what the objective adds.
+    `should_stop` is asked after each step; when true, TrainingStopped is raised. With a folder `checkpoints`, state is
+    saved there every `checkpoint_minutes` and when stopped; a later call with the same arguments goes on from it.
+    `pause_at`: stop after that step, save the model as it is then, and leave the checkpoint for a later call.
+    `report_to`: none, tensorboard, trackio or wandb. `processes` and `accelerate`: see training.launch.
+    """
+
+    seed: Required[int]
+    log: Log
+    should_stop: Callable[[], bool]
+    checkpoints: Path | None
+    checkpoint_minutes: float
+    pause_at: int | None
+    device: str
+    threads: int | None
+    trust_remote_code: bool
+    report_to: str
+    processes: int
+    accelerate: str
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A `How` with its defaults."""
+
+    seed: int
+    log: Log = lambda step: None
+    should_stop: Callable[[], bool] = lambda: False
+    checkpoints: Path | None = None
+    checkpoint_minutes: float = 10
+    pause_at: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    trust_remote_code: bool = False
+    report_to: str = "none"
+    processes: int = 1
+    accelerate: str = ""
 
 
 class TrainingStopped(Exception):
@@ -45,8 +89,17 @@ class Objective(Protocol):
         """Token ids, one item per row."""
         ...
 
+    @property
+    def logged(self) -> Sequence[str]:
+        """Names of the sums that `loss` gives, "loss" among them, in the order they are logged."""
+        ...
+
     def lengths(self) -> list[int]:
         """Tokens of each row: rows of a like length share a batch."""
+        ...
+
+    def longest(self) -> int:
+        """Most tokens that the model sees one after another."""
         ...
 
     def collate(self, rows: Sequence[Any]) -> Tensors: ...
@@ -61,76 +114,107 @@ class Objective(Protocol):
 
 
 def train(
-    base: Base,
-    objective: Callable[[Any, Any], Objective],
-    config: TrainerConfig,
-    out: Path,
-    *,
-    seed: int,
-    log: Log,
-    should_stop: Callable[[], bool],
-    checkpoints: Path | None,
-    checkpoint_minutes: float,
-    device: str,
-    threads: int | None,
-    trust_remote_code: bool,
+    base: Base, objective: Callable[[Any, Any], Objective], config: TrainerConfig, out: Path, rows: int, how: Execution
 ) -> Path:
-    """Train a copy of `base` on objective(model, tokenizer) and save it in `out`. See train_sft for the arguments."""
-    model, tokenizer, stored = _load(base, device, trust_remote_code)
-    use_threads(threads, model.num_parameters())
-    task = objective(model, tokenizer)
+    """Train a copy of `base` on objective(model, tokenizer), which has so many rows, and save it in `out`.
+
+    Raises TrainingError when a row is longer than the model's context, the loss is not finite, memory or the disk is full.
+    """
+    device = _local(how.device)
     with tempfile.TemporaryDirectory(prefix="synpo-lab-") as scratch:
-        trainer = LabTrainer(
-            model,
-            task,
-            _arguments(config, checkpoints or scratch, seed, model, optimizer_steps(len(task.rows), config)),
-            log,
+        arguments = _arguments(
+            config, how, out, how.checkpoints or Path(scratch), device, optimizer_steps(rows, config)
         )
-        trainer.add_callback(_Control(should_stop, checkpoints, checkpoint_minutes * 60))
-        _run(trainer, _last_complete(checkpoints), config)
-        if trainer.control.should_training_stop and trainer.state.global_step < trainer.state.max_steps:
-            raise TrainingStopped(f"stopped after step {trainer.state.global_step} of {trainer.state.max_steps}")
-    save_model(model.to("cpu", stored), tokenizer, out)  # off the GPU, which the next stage wants to itself
+        trainee = load_trainee(base, config, device, trust_remote_code=how.trust_remote_code)
+        arguments.gradient_checkpointing = _recomputes(config, trainee.model, device)
+        use_threads(how.threads, bare(trainee.model).num_parameters())
+        task = objective(trainee.model, trainee.tokenizer)
+        _check_context(task, trainee.model, config)
+        trainer = LabTrainer(trainee.model, task, arguments, how.log)
+        trainer.add_callback(_Control(how))
+        _run(trainer, _last_complete(how.checkpoints), config, how)
+        step, last = trainer.state.global_step, trainer.state.max_steps
+        if step < last and step != how.pause_at:
+            raise TrainingStopped(f"stopped after step {step} of {last}")
+        with _disk(out, how.checkpoints):
+            _save(trainer, trainee, out)
     trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
-    if checkpoints:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    if how.checkpoints and step == last and trainer.is_world_process_zero():
+        shutil.rmtree(how.checkpoints, ignore_errors=True)
     return out
+
+
+def _save(trainer: "LabTrainer", trainee: Trainee, out: Path) -> None:
+    """One process writes. Where the model is in shards, all take part in gathering it."""
+    shards = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if shards else None
+    if trainer.is_world_process_zero():
+        trainee.save(out, state)
+    trainer.accelerator.wait_for_everyone()
 
 
 class LabTrainer(Trainer):  # type: ignore[misc]
     def __init__(self, model: Any, task: Objective, arguments: TrainingArguments, log: Log) -> None:
-        super().__init__(model, arguments, data_collator=task.collate, train_dataset=task.rows)
+        super().__init__(model, arguments, train_dataset=_Rows(task.rows))
         self.remove_callback(PrinterCallback)
         if self.args.use_cpu:  # it would only collect garbage, for as long as several steps of a tiny model take
             self.accelerator.free_memory = lambda *objects: objects
         self.model_accepts_loss_kwargs = True  # our loss is already a mean over the whole optimiser step
         self._task, self._write = task, log
+        model.forward = task.loss
         self._sums: Tensors = {}
         self._items, self._tokens, self._since = 0, 0, 0.0
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> BucketSampler:
-        # By optimiser steps, not by forward passes: micro batches leave it as it is which rows make a step.
-        step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        return BucketSampler(self._task.lengths(), step, self.args.seed)
+    def get_train_dataloader(self) -> DataLoaderShard:
+        micro, world = self.args.per_device_train_batch_size, self.accelerator.num_processes
+        step = micro * self.args.gradient_accumulation_steps * world
+        order = BucketSampler(self._task.lengths(), step, self.args.seed)
+        return DataLoaderShard(
+            self.train_dataset,
+            batch_sampler=StepBatches(order, step, micro, self.accelerator.process_index, world),
+            collate_fn=self._collate,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def _collate(self, rows: list[tuple[Any, bool]]) -> Tensors:
+        batch = self._task.collate([row for row, _ in rows])
+        return batch if all(counts for _, counts in rows) else batch | {NOT_COUNTED: torch.ones(())}
+
+    def _count(self, batch: Tensors) -> int:
+        return 0 if NOT_COUNTED in batch else self._task.count(batch)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
-        return sum(map(self._task.count, batch_samples))
+        [items] = self._over_processes([sum(map(self._count, batch_samples))])
+        return int(items)
+
+    def _over_processes(self, values: list[float]) -> list[float]:
+        """Their sums over all processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        here = torch.tensor(values, dtype=torch.float64, device=self.args.device)
+        summed: list[float] = self.accelerator.reduce(here, "sum").tolist()
+        return summed
 
     def compute_loss(
         self, model: Any, inputs: Tensors, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
+        batch = {name: tensor for name, tensor in inputs.items() if name != NOT_COUNTED}
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
-            total, sums = self._task.loss(inputs)
+            total, sums = model(batch)
         self._since = self._since or time.monotonic()
         if not torch.isfinite(total):
             raise self._diverged(f"the loss is {total.item()}")
+        if NOT_COUNTED in inputs:
+            idle: torch.Tensor = total * 0  # the others wait for its gradients
+            return idle
         for name, value in (sums | {"loss": total}).items():
             self._sums[name] = self._sums.get(name, 0.0) + value.detach()
-        self._items += self._task.count(inputs)
-        self._tokens += int(inputs["tokens"].sum())
+        self._items += self._task.count(batch)
+        self._tokens += int(batch["tokens"].sum())
         mean: torch.Tensor = total / num_items_in_batch
-        return mean
+        processes = self.accelerator.num_processes
+        return mean if processes == 1 else mean * processes  # their gradients are averaged
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" not in logs:  # the summary after the last step
@@ -138,44 +222,86 @@ class LabTrainer(Trainer):  # type: ignore[misc]
         if not math.isfinite(logs["grad_norm"]):
             raise self._diverged(f"the gradient norm is {logs['grad_norm']}")
         now = time.monotonic()
-        self._write(
-            {name: float(value) / self._items for name, value in self._sums.items()}
-            | {"step": self.state.global_step, "lr": logs["learning_rate"], "grad_norm": logs["grad_norm"]}
-            | {"tokens_per_s": self._tokens / max(now - self._since, 1e-9)}
+        names = self._task.logged
+        items, tokens, *sums = self._over_processes(
+            [self._items, self._tokens, *(float(self._sums.get(name, 0.0)) for name in names)]
         )
+        logged = (
+            {name: value / items for name, value in zip(names, sums, strict=True)}
+            | {"step": self.state.global_step, "lr": logs["learning_rate"], "grad_norm": logs["grad_norm"]}
+            | {"tokens_per_s": tokens / max(now - self._since, 1e-9)}
+        )
+        if self.is_world_process_zero():
+            self._write(logged)
+        if self.args.report_to:
+            self.callback_handler.on_log(self.args, self.state, self.control, dict(logged))
         self._sums, self._items, self._tokens, self._since = {}, 0, 0, now
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         return 0  # counting parameters anew at each step takes longer than a step of a tiny model
 
     def _diverged(self, what: str) -> TrainingError:
+        kept = _last_complete(Path(self.args.output_dir))
         return TrainingError(
-            f"training diverged at step {self.state.global_step + 1}: {what}",
-            hint=f"lower learning_rate (now {self.args.learning_rate:g}), or raise warmup_ratio",
+            f"training diverged at step {self.state.global_step + 1} of {self.state.max_steps}: {what}",
+            hint=f"lower learning_rate (now {self.args.learning_rate:g}), or raise warmup_ratio"
+            + (f"; {kept.name} is kept in {kept.parent}" if kept else ""),
         )
+
+
+NOT_COUNTED = "not_counted"  # marks a batch that only keeps a process in step with the others
+
+
+class _Rows(torch.utils.data.Dataset[tuple[Any, bool]]):
+    """Rows by number, and whether each counts: see StepBatches."""
+
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> tuple[Any, bool]:
+        return (self._rows[number], True) if number >= 0 else (self._rows[~number], False)
 
 
 class _Control(TrainerCallback):  # type: ignore[misc]
     """Stop when asked; save from time to time; mark a checkpoint complete when all of it is written."""
 
-    def __init__(self, should_stop: Callable[[], bool], checkpoints: Path | None, every: float) -> None:
-        self._should_stop, self._checkpoints, self._every = should_stop, checkpoints, every
+    def __init__(self, how: Execution) -> None:
+        self._how = how
         self._saved = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step < state.max_steps and self._should_stop():
+        if state.global_step >= state.max_steps:
+            return
+        stop, due = self._decide(args, state)
+        if stop:
             control.should_training_stop = True
-        due = control.should_training_stop or time.monotonic() - self._saved >= self._every
-        if self._checkpoints and due and state.global_step < state.max_steps:
+        if self._how.checkpoints and due:
             control.should_save = True
 
+    def _decide(self, args: Any, state: Any) -> tuple[bool, bool]:
+        """Whether to stop, whether to save: the first process decides for all."""
+        stop = state.is_world_process_zero and (self._how.should_stop() or state.global_step == self._how.pause_at)
+        due = stop or time.monotonic() - self._saved >= self._how.checkpoint_minutes * 60
+        if args.world_size == 1:
+            return stop, due
+        decision = torch.tensor([float(stop), float(due)], device=args.device)
+        torch.distributed.broadcast(decision, src=0)
+        return bool(decision[0]), bool(decision[1])
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if args.world_size > 1:
+            torch.distributed.barrier()  # all have written their part
+        self._saved = time.monotonic()
+        if not state.is_world_process_zero:
+            return
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / "COMPLETE").touch()
         for older in Path(args.output_dir).glob("checkpoint-*"):
             if older != folder:
                 shutil.rmtree(older)
-        self._saved = time.monotonic()
 
 
 def optimizer_steps(rows: int, config: TrainerConfig) -> int:
@@ -183,39 +309,88 @@ def optimizer_steps(rows: int, config: TrainerConfig) -> int:
     return math.ceil(math.ceil(rows / config.batch_size) * config.epochs)
 
 
-def _arguments(config: TrainerConfig, folder: str | Path, seed: int, model: Any, steps: int) -> TrainingArguments:
-    micro = config.micro_batch_size or config.batch_size
-    if config.batch_size % micro:
+def _arguments(
+    config: TrainerConfig, how: Execution, out: Path, folder: Path, device: torch.device, steps: int
+) -> TrainingArguments:
+    together = _world()
+    micro = config.micro_batch_size or config.batch_size // together
+    if not micro or config.batch_size % (micro * together):
+        among = f" x {together} processes" if together > 1 else ""
         raise TrainingError(
-            f"micro_batch_size {micro} does not divide batch_size {config.batch_size}",
-            hint=f"use a divisor of {config.batch_size}",
+            f"micro_batch_size {micro or 1}{among} does not divide batch_size {config.batch_size}",
+            hint=f"use a divisor of {config.batch_size}" + (f" / {together}" if together > 1 else ""),
         )
-    cuda = model.device.type == "cuda"
+    cuda = device.type == "cuda"
     arguments = TrainingArguments(
         output_dir=str(folder),
+        run_name=out.name,
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=config.batch_size // micro,
+        gradient_accumulation_steps=config.batch_size // (micro * together),
         num_train_epochs=config.epochs,
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant_with_warmup" if config.schedule == "constant" else config.schedule,
         warmup_steps=int(config.warmup_ratio * steps),  # rounded down: the first warm-up step has learning rate 0
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        seed=seed % 2**32,
+        seed=how.seed % 2**32,
         bf16=cuda,
-        use_cpu=model.device.type == "cpu",
-        gradient_checkpointing=cuda and model.num_parameters() > 5e8,
+        use_cpu=device.type == "cpu",
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",
-        report_to="none",
+        report_to=_reporters(how.report_to, out),
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=cuda,
     )
-    if cuda:
-        _stay_on(model.device, arguments)
+    if cuda and together == 1:
+        _stay_on(device, arguments)
     return arguments
+
+
+def _reporters(name: str, out: Path) -> list[str]:
+    if name == "none":
+        return []
+    if find_spec(name) is None:
+        raise MissingExtra(
+            f"training.report_to = {name} needs the package {name}, which is not installed",
+            hint=f"pip install {name}, or set training.report_to: none",
+        )
+    if name == "tensorboard":  # by default it would write into the checkpoints, which are removed at the end
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(out.parent / ".tensorboard" / out.name)
+    return [name]
+
+
+def _world() -> int:
+    """Processes that share this training, as accelerate or torchrun said."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _local(device: str) -> torch.device:
+    """Of several processes each has a GPU of its own."""
+    picked = pick_device(device)
+    return (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if picked.type == "cuda" and _world() > 1
+        else picked
+    )
+
+
+def _recomputes(config: TrainerConfig, model: Any, device: torch.device) -> bool:
+    if config.gradient_checkpointing is not None:
+        return config.gradient_checkpointing
+    return device.type == "cuda" and bare(model).num_parameters() > LARGE
+
+
+def _check_context(task: Objective, model: Any, config: TrainerConfig) -> None:
+    context = getattr(bare(model).config.get_text_config(), "max_position_embeddings", None)
+    longest = task.longest()
+    if context is not None and longest > context:
+        raise TrainingError(
+            f"a row has {longest} tokens, and the model reads {context} at most",
+            hint=f"set max_length (now {config.max_length}) to {context} or less",
+        )
 
 
 def _stay_on(device: torch.device, arguments: TrainingArguments) -> None:
@@ -225,45 +400,61 @@ def _stay_on(device: torch.device, arguments: TrainingArguments) -> None:
     arguments.__dict__["_setup_devices"] = device  # the cached property behind arguments.device
 
 
-def _run(trainer: LabTrainer, checkpoint: Path | None, config: TrainerConfig) -> None:
+def _run(trainer: LabTrainer, checkpoint: Path | None, config: TrainerConfig, how: Execution) -> None:
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with _disk(Path(trainer.args.output_dir), how.checkpoints):
+            if checkpoint and int(checkpoint.name.rpartition("-")[2]) == how.pause_at:
+                trainer._load_from_checkpoint(str(checkpoint))
+                trainer.state.global_step = how.pause_at
+            else:
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
-        micro = config.micro_batch_size or config.batch_size
+        raise _too_large(config) from error
+
+
+def _too_large(config: TrainerConfig) -> TrainingError:
+    micro = config.micro_batch_size or config.batch_size
+    remedies = [f"set micro_batch_size below {micro} (the result stays nearly the same)"] if micro > 1 else []
+    if not config.gradient_checkpointing:
+        remedies.append("set gradient_checkpointing: true")
+    if not config.lora.r:
+        remedies.append("train an adapter (lora.r: 16)")
+    return TrainingError(
+        f"out of memory with {micro} rows per forward pass",
+        hint=", or ".join([*remedies, f"lower max_length (now {config.max_length})"]),
+    )
+
+
+@contextmanager
+def _disk(place: Path, checkpoints: Path | None) -> Iterator[None]:
+    """Say in words that a disk is full. What was written in vain is removed; finished checkpoints stay."""
+    try:
+        yield
+    except Exception as error:
+        if not _disk_full(error):
+            raise
+        for folder in checkpoints.glob("checkpoint-*") if checkpoints else []:
+            if not (folder / "COMPLETE").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+        kept = _last_complete(checkpoints)
         raise TrainingError(
-            f"out of memory with {micro} rows per forward pass",
-            hint=f"set micro_batch_size below {micro} (the result stays nearly the same), or lower max_length",
+            f"the disk of {place} is full",
+            hint="free some space and resume: training goes on from "
+            + (kept.name if kept else "its start, no checkpoint was finished"),
         ) from error
 
 
-def _load(base: Base, device: str, trust_remote_code: bool) -> tuple[Any, Any, torch.dtype]:
-    """A model in float32 that may be changed, its tokenizer, and the dtype its weights are stored in."""
-    if isinstance(base, tuple):
-        model, tokenizer = copy.deepcopy(base[0]).to(pick_device(device)), check_tokenizer(base[1], where="the model")
-        stored = model.dtype
-    else:
-        model = load_model(base, device=device, dtype="float32", trust_remote_code=trust_remote_code)
-        tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
-        stored = _stored_dtype(Path(base))
-    _without_dropout(model)
-    return model.float(), tokenizer, stored
-
-
-def _stored_dtype(folder: Path) -> torch.dtype:
-    file = folder / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    name = config.get("dtype") or config.get("torch_dtype") or "float32"
-    return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(str(name), torch.float32)
-
-
-def _without_dropout(model: torch.nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010
+def _disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what led to it, is for lack of space. torch and safetensors have words of their own for it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        if any(words in str(error) for words in ("No space left", "os error 28", "PytorchStreamWriter failed writing")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _last_complete(checkpoints: Path | None) -> Path | None:

@@ -11,7 +11,7 @@ import synpo_lab
 PACKAGE = Path(synpo_lab.__file__).parent
 TRAINERS = [
     "synpo_lab.training.sft",
-    "synpo_lab.training.simpo",
+    "synpo_lab.training.preference",
     "synpo_lab.training.trainer",
     "synpo_lab.stages.generate_prompts",
     "synpo_lab.stages.improve",

@@ -89,7 +89,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     """
     monkeypatch.setattr(workshop, "open_engine", StandInEngine)
     monkeypatch.setattr(workshop, "train_sft", _stand_in_training)
-    monkeypatch.setattr(workshop, "train_simpo", _stand_in_training)
+    monkeypatch.setattr(workshop, "train_preference", _stand_in_training)
     policy = tmp_path / "initial"
     policy.mkdir()
     (policy / "model.safetensors").write_text("M_0")

@@ -12,7 +12,8 @@ from synpo_lab.config import SFTConfig
 from synpo_lab.errors import TrainingError
 from synpo_lab.training.batches import BucketSampler
 from synpo_lab.training.sft import SFT, train_sft
-from synpo_lab.training.trainer import TrainingStopped, _without_dropout
+from synpo_lab.training.trainer import TrainingStopped
+from synpo_lab.training.weights import _without_dropout
 from tests.tiny_model import tiny_llama
 
 Rows = list[tuple[str, str]]

@@ -15,7 +15,7 @@ from synpo_lab.config import SimPOConfig
 from synpo_lab.errors import TrainingError
 from synpo_lab.models import load_model
 from synpo_lab.training.batches import collate_pairs, pair_mask
-from synpo_lab.training.simpo import SimPO, train_simpo
+from synpo_lab.training.preference import Preference, train_preference
 from tests.tiny_model import tiny_llama, tiny_tokenizer
 
 Pairs = list[tuple[str, str, str]]
@@ -64,7 +64,7 @@ def test_loss_and_every_gradient_are_those_of_trl(
     expected, metrics = reference.get_batch_loss_metrics(model, batch)
     expected_loss, expected_gradients = loss_and_gradients(model, expected)
 
-    task = SimPO(model, tokenizer, pairs, FAST.model_copy(update={"sft_weight": weight}), beta=10)
+    task = Preference(model, tokenizer, pairs, FAST.model_copy(update={"sft_weight": weight}), beta=10)
     assert task._shares
     task._shares = shares
     total, sums = task.loss(task.collate(task.rows))
@@ -78,7 +78,7 @@ def test_loss_and_every_gradient_are_those_of_trl(
 
 
 def test_tokens_are_those_of_trl(reference: Any, loaded: tuple[Any, Any], pairs: Pairs) -> None:
-    task = SimPO(*loaded, pairs, FAST, beta=10)
+    task = Preference(*loaded, pairs, FAST, beta=10)
     for row, (chosen, rejected) in zip(reference.train_dataset, task.rows, strict=True):
         assert row["chosen_input_ids"] == chosen.prompt + chosen.answer
         assert row["rejected_input_ids"] == rejected.prompt + rejected.answer
@@ -108,7 +108,7 @@ def test_a_model_with_a_sliding_window_reads_the_answers_apart(pairs: Pairs) -> 
         num_key_value_heads=1, head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"],
         pad_token_id=0, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
-    task = SimPO(Gemma3ForCausalLM(config).eval(), tokenizer, pairs, FAST, beta=10)
+    task = Preference(Gemma3ForCausalLM(config).eval(), tokenizer, pairs, FAST, beta=10)
     assert not task._shares
     assert len(task.collate(task.rows)["input_ids"]) == 2 * len(pairs)
 
@@ -116,7 +116,7 @@ def test_a_model_with_a_sliding_window_reads_the_answers_apart(pairs: Pairs) -> 
 def test_training_raises_margin_and_accuracy(base: Path, tmp_path: Path, pairs: Pairs) -> None:
     steps: list[dict[str, Any]] = []
     config = FAST.model_copy(update={"epochs": 6.0})
-    train_simpo(base, pairs, config, tmp_path / "M_1", beta=2, seed=0, log=steps.append, device="cpu")
+    train_preference(base, pairs, config, tmp_path / "M_1", beta=2, seed=0, log=steps.append, device="cpu")
     assert [step["step"] for step in steps] == list(range(1, 31))
     assert steps[-1]["reward_accuracy"] > 0.9 > 0.75 > steps[0]["reward_accuracy"]
     assert steps[-1]["reward_margin"] > steps[0]["reward_margin"] + 1
@@ -130,7 +130,7 @@ def test_training_raises_margin_and_accuracy(base: Path, tmp_path: Path, pairs: 
 def test_three_steps_move_every_parameter_and_leave_the_base_alone(base: Path, tmp_path: Path, pairs: Pairs) -> None:
     before = {file.name: file.read_bytes() for file in base.iterdir()}
     config = FAST.model_copy(update={"schedule": "constant", "warmup_ratio": 0.0})
-    out = train_simpo(base, pairs[:24], config, tmp_path / "M_1", beta=2, seed=0, device="cpu")
+    out = train_preference(base, pairs[:24], config, tmp_path / "M_1", beta=2, seed=0, device="cpu")
     old, new = (load_model(folder, device="cpu").state_dict() for folder in (base, out))
     assert old.keys() == new.keys()
     for name in old:
@@ -140,7 +140,7 @@ def test_three_steps_move_every_parameter_and_leave_the_base_alone(base: Path, t
 
 def curve(base: Any, rows: Pairs, config: SimPOConfig, out: Path, seed: int = 0) -> list[float]:
     steps: list[dict[str, Any]] = []
-    train_simpo(base, rows, config, out, beta=2, seed=seed, log=steps.append, device="cpu")
+    train_preference(base, rows, config, out, beta=2, seed=seed, log=steps.append, device="cpu")
     return [step["loss"] for step in steps]
 
 
@@ -163,7 +163,7 @@ def test_micro_batches_leave_the_first_step_as_it_is(base: Path, tmp_path: Path,
 def test_prompts_lose_their_start_when_a_pair_is_too_long(loaded: tuple[Any, Any]) -> None:
     rng = random.Random(0)
     prompt = " ".join(f"w{rng.randrange(26)}" for _ in range(30))
-    [(chosen, rejected)] = SimPO(
+    [(chosen, rejected)] = Preference(
         *loaded, [(prompt, "w1 w2 w3", "w4")], FAST.model_copy(update={"max_length": 16}), 2
     ).rows
     [whole] = encode_examples(loaded[1], [(prompt, "w1 w2 w3")])
@@ -174,7 +174,7 @@ def test_prompts_lose_their_start_when_a_pair_is_too_long(loaded: tuple[Any, Any
 
 def test_no_pairs_is_an_error_with_a_hint(base: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no pairs") as caught:
-        train_simpo(base, [], FAST, tmp_path / "M_1", beta=2, seed=0)
+        train_preference(base, [], FAST, tmp_path / "M_1", beta=2, seed=0)
     assert "min_gap" in caught.value.hint
 
 
@@ -184,7 +184,7 @@ def test_a_hinge_loss_can_be_chosen(base: Path, tmp_path: Path, pairs: Pairs) ->
 
 
 def test_the_saved_model_says_what_it_is(base: Path, tmp_path: Path, pairs: Pairs) -> None:
-    out = train_simpo(base, pairs, FAST, tmp_path / "M_1", beta=2, seed=0, device="cpu")
+    out = train_preference(base, pairs, FAST, tmp_path / "M_1", beta=2, seed=0, device="cpu")
     assert json.loads((out / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
     assert {"model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {file.name for file in out.iterdir()}
     assert tiny_llama(32).config.vocab_size == load_model(out, device="cpu").config.vocab_size

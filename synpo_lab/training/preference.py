@@ -1,0 +1,142 @@
+"""Preference optimisation on pairs: SimPO, DPO, IPO and ORPO over the same log-probs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import torch
+from torch import Tensor
+
+from synpo_lab.chat import Example, encode_examples
+from synpo_lab.config import SimPOConfig
+from synpo_lab.errors import TrainingError
+from synpo_lab.losses import Losses, dpo_loss, ipo_loss, orpo_loss
+from synpo_lab.simpo import simpo_loss
+from synpo_lab.training.batches import Tensors, collate, collate_pairs
+from synpo_lab.training.launch import alone, in_processes
+from synpo_lab.training.logps import AnswerLogps
+from synpo_lab.training.reference import reference_means
+from synpo_lab.training.trainer import Execution, How, train
+from synpo_lab.training.weights import Base
+
+Pairs = Sequence[tuple[str, str, str]]
+Row = tuple[Any, ...]  # chosen and rejected Example, then, for DPO and IPO, the reference's mean log-probs of both
+
+
+def train_preference(
+    base: Base,
+    rows: Pairs,
+    config: SimPOConfig,
+    out: Path,
+    *,
+    beta: float,
+    reference: Path | None = None,
+    **how: Unpack[How],
+) -> Path:
+    """Optimise a copy of `base` on (prompt, chosen, rejected) `rows`. Arguments and errors as for train_sft.
+
+    `log` also gets reward_margin, reward_accuracy, logp_chosen and logp_rejected, means over the step's pairs. DPO and
+    IPO compare with `base` itself, asked once before the first step; `reference` is a file that keeps what it said, for
+    the other betas of a grid and for a resume.
+    """
+    if not rows:
+        raise TrainingError("no pairs to train on", hint="lower filter.min_gap, or make more prompts per iteration")
+    if not alone(how):
+        return in_processes("preference", base, rows, config, out, how, beta=beta, reference=reference)
+    return train(
+        base,
+        lambda model, tokenizer: Preference(model, tokenizer, rows, config, beta, reference),
+        config,
+        out,
+        len(rows),
+        Execution(**how),
+    )
+
+
+class Preference:
+    """Mean preference loss over the pairs of a step.
+
+    Chosen and rejected go through the model together, as one row where it allows that: the prompt is read once.
+    """
+
+    logged = ("reward_margin", "reward_accuracy", "logp_chosen", "logp_rejected", "loss")
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Pairs,
+        config: SimPOConfig,
+        beta: float,
+        reference: Path | None = None,
+    ) -> None:
+        chosen = encode_examples(tokenizer, [(prompt, better) for prompt, better, _ in rows])
+        rejected = encode_examples(tokenizer, [(prompt, worse) for prompt, _, worse in rows])
+        self.rows: list[Row] = [_cut(a, b, config.max_length) for a, b in zip(chosen, rejected, strict=True)]
+        self._pad, self._config, self._beta = tokenizer.pad_token_id, config, beta
+        self._logps = AnswerLogps(model)
+        self._shares = self._logps.can_share_prompts()
+        if config.kind in ("dpo", "ipo"):
+            means = reference_means(model, self._logps, self.rows, self.collate, reference).tolist()
+            self.rows = [(*pair, tuple(mean)) for pair, mean in zip(self.rows, means, strict=True)]
+
+    def lengths(self) -> list[int]:
+        return [len(a.prompt) + len(a.answer) + len(b.answer) for a, b, *_ in self.rows]
+
+    def longest(self) -> int:
+        return max(len(a.prompt) + max(len(a.answer), len(b.answer)) for a, b, *_ in self.rows)
+
+    def collate(self, rows: Sequence[Row]) -> Tensors:
+        pairs = [(chosen, rejected) for chosen, rejected, *_ in rows]
+        if self._shares:
+            batch = collate_pairs(pairs, self._pad)
+        else:
+            batch = collate([a for a, _ in pairs] + [b for _, b in pairs], self._pad)
+        reference = [means for _, _, *rest in rows for means in rest]
+        return batch | ({"reference": torch.tensor(reference)} if reference else {})
+
+    def count(self, batch: Tensors) -> int:
+        return len(batch["input_ids"]) // (1 if self._shares else 2)
+
+    def loss(self, batch: Tensors) -> tuple[Tensor, Tensors]:
+        chosen, rejected = self._logps.means(batch).chunk(2)
+        losses, better, worse = self._losses(chosen, rejected, batch)
+        sums = {
+            "reward_margin": (better - worse).sum(),
+            "reward_accuracy": (better > worse).sum(),
+            "logp_chosen": chosen.sum(),
+            "logp_rejected": rejected.sum(),
+        }
+        weight = 1.0 if self._config.kind == "orpo" else self._config.sft_weight
+        return losses.sum() + weight * self._cross_entropy(chosen, batch), sums
+
+    def _losses(self, chosen: Tensor, rejected: Tensor, batch: Tensors) -> Losses:
+        config, beta = self._config, self._beta
+        if config.kind == "orpo":
+            return orpo_loss(chosen, rejected, beta=beta)
+        if config.kind == "ipo":
+            return ipo_loss(chosen, rejected, *batch["reference"].unbind(1), beta=beta)
+        if config.kind == "dpo":
+            lengths = batch["owner"].bincount().view(2, -1)  # DPO's log-probs are sums over the tokens
+            means = torch.stack([chosen, rejected, *batch["reference"].unbind(1)])
+            return dpo_loss(*(means * lengths.repeat(2, 1)), beta=beta, label_smoothing=config.label_smoothing)
+        return simpo_loss(
+            chosen,
+            rejected,
+            beta=beta,
+            gamma=config.gamma,
+            label_smoothing=config.label_smoothing,
+            kind=config.loss,
+        )
+
+    def _cross_entropy(self, chosen: Tensor, batch: Tensors) -> Tensor:
+        """Mean over all tokens of the chosen answers [B mean log-probs], times B: the step divides by its pairs."""
+        lengths = batch["owner"].bincount()[: len(chosen)]
+        return -(chosen * lengths).sum() / lengths.sum() * len(chosen)
+
+
+def _cut(chosen: Example, rejected: Example, max_length: int) -> tuple[Example, Example]:
+    """Both answers after the same prompt: it is cut for the longer one."""
+    a, b = chosen.cut(max_length), rejected.cut(max_length)
+    prompt = min(a.prompt, b.prompt, key=len)
+    return Example(prompt, a.answer), Example(prompt, b.answer)
