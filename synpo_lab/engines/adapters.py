@@ -37,6 +37,14 @@ def adapter_of(model: str | Path) -> Adapter | None:
     return Adapter(folder, _located(base, folder), int(config.get("r") or 0), _is_plain(config))
 
 
+def tokenizer_of(adapter: Adapter | None, base: str, *, trust_remote_code: bool) -> Any:
+    """The adapter's own tokenizer where training saved one, else the base's."""
+    from synpo_lab.models import load_tokenizer
+
+    has_own = adapter is not None and (adapter.folder / "tokenizer_config.json").is_file()
+    return load_tokenizer(adapter.folder if adapter and has_own else base, trust_remote_code=trust_remote_code)
+
+
 def same_weights(one: str | Path, other: str | Path) -> bool:
     """Whether two names lead to the same model folder or hub model."""
     return _located(str(one), None) == _located(str(other), None)

@@ -47,7 +47,10 @@ def as_finished(
     finally:
         for task in running:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*running, return_exceptions=True))
+        if running:
+            done, _ = loop.run_until_complete(asyncio.wait(running))
+            for task in done:
+                task.cancelled() or task.exception()  # looked at, so that asyncio does not complain
 
 
 async def _awaited(work: Callable[[Item], Awaitable[Result]], item: Item) -> Result:

@@ -81,8 +81,13 @@ class OpenAIEngine:
     def close(self) -> None:
         """Close the connections."""
         if not self._loop.is_closed():
-            self._loop.run_until_complete(self._client.close())
+            self._loop.run_until_complete(self._close_connections())
             self._loop.close()
+
+    async def _close_connections(self) -> None:
+        await self._client.close()
+        for _ in range(3):  # a transport closes in the rounds of the loop after it was told to
+            await asyncio.sleep(0)
 
     async def _completion(self, request: Request, sampling: SamplingConfig, seed: int) -> Completion:
         """Tries until there is an answer, a refusal, or no sense in trying on."""
@@ -233,7 +238,7 @@ def _asked_wait(error: Any) -> float | None:
     """Seconds the server asks to wait (Retry-After)."""
     from email.utils import parsedate_to_datetime
 
-    told = error.response.headers.get("retry-after")
+    told: str | None = error.response.headers.get("retry-after")
     if told is None:
         return None
     try:
@@ -248,4 +253,4 @@ def _asked_wait(error: Any) -> float | None:
 
 def _wait(attempt: int) -> float:
     """Seconds before the next try; random, so that requests which failed together do not return together."""
-    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1)
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 1)) * random.uniform(0.5, 1)

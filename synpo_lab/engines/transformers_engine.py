@@ -16,13 +16,13 @@ import torch
 
 from synpo_lab.chat import Example, encode_examples, encode_prompts, end_tokens
 from synpo_lab.config import EngineConfig, SamplingConfig
-from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights
+from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights, tokenizer_of
 from synpo_lab.engines.base import Check, Completion, Request, never, too_long
 from synpo_lab.engines.batch import Batch, Finish, Row, new_batch
 from synpo_lab.engines.memory import rows_that_fit
 from synpo_lab.engines.seeding import stream
 from synpo_lab.errors import EngineError, ModelError
-from synpo_lab.models import check_tokenizer, load_model, load_tokenizer, out_of_memory, use_threads
+from synpo_lab.models import check_tokenizer, load_model, out_of_memory, use_threads
 from synpo_lab.training.batches import collate
 from synpo_lab.training.logps import AnswerLogps
 
@@ -54,7 +54,7 @@ class TransformersEngine:
         if isinstance(model, str | Path):
             adapter = _served(model)
             self._base = adapter.base if adapter else str(model)
-            tokenizer = _tokenizer_of(adapter, self._base, trust_remote_code=trust_remote_code)
+            tokenizer = tokenizer_of(adapter, self._base, trust_remote_code=trust_remote_code)
             model = load_model(
                 self._base, device=config.device, dtype=config.dtype, trust_remote_code=trust_remote_code
             )
@@ -79,7 +79,7 @@ class TransformersEngine:
             return None
         other = copy.copy(self)
         other.name, other._adapter = name, adapter
-        other._tokenizer = _tokenizer_of(adapter, self._base, trust_remote_code=self._trust)
+        other._tokenizer = tokenizer_of(adapter, self._base, trust_remote_code=self._trust)
         self._weights.use(adapter)
         return other
 
@@ -268,11 +268,6 @@ def _served(model: str | Path) -> Adapter | None:
     """The adapter at `model` if it can stand over its base; others are merged into it when they are loaded."""
     adapter = adapter_of(model)
     return adapter if adapter and adapter.plain else None
-
-
-def _tokenizer_of(adapter: Adapter | None, base: str, *, trust_remote_code: bool) -> Any:
-    has_own = adapter is not None and (adapter.folder / "tokenizer_config.json").is_file()
-    return load_tokenizer(adapter.folder if adapter and has_own else base, trust_remote_code=trust_remote_code)
 
 
 def _empty_cache() -> None:

@@ -8,7 +8,7 @@ import copy
 import gc
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ import torch
 from synpo_lab.chat import encode_examples, encode_prompts, end_tokens
 from synpo_lab.config import EngineConfig, SamplingConfig
 from synpo_lab.engines import INSTALL
-from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights
+from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights, tokenizer_of
 from synpo_lab.engines.base import Check, Completion, Request, never, too_long, unanswerable
 from synpo_lab.engines.seeding import stream
 from synpo_lab.errors import EngineError, MissingExtra, ModelError
-from synpo_lab.models import load_tokenizer, pick_device, pick_dtype, use_threads
+from synpo_lab.models import pick_device, pick_dtype, use_threads
 
 GIB = 2**30
 CHUNK = 256  # requests encoded together
@@ -144,9 +144,7 @@ class VllmEngine:
         return Completion(request.key, text, len(output.token_ids), output.finish_reason)
 
     def _own_tokenizer(self) -> Any:
-        has_own = self._adapter is not None and (self._adapter.folder / "tokenizer_config.json").is_file()
-        where = self._adapter.folder if self._adapter and has_own else self._base
-        return load_tokenizer(where, trust_remote_code=self._trust)
+        return tokenizer_of(self._adapter, self._base, trust_remote_code=self._trust)
 
     def _check_rank(self) -> None:
         if self._adapter and self._adapter.rank > self._config.vllm.max_lora_rank:
@@ -174,7 +172,7 @@ class _Core:
         self._together = 2 * config.vllm.max_num_seqs
         self._ids = itertools.count()
         self._adapter_ids: dict[Path, int] = {}
-        self._set_num_threads: Callable[[int], None] = torch.set_num_threads  # vLLM on a CPU replaces it
+        self._set_num_threads: Any = torch.set_num_threads  # vLLM on a CPU replaces it
         self._llm: Any = self._opened()
         self.context: int = self._llm.model_config.max_model_len
 
