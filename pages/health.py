@@ -74,8 +74,8 @@ def build(lab: Lab) -> None:
 
     @told
     def tick(run_id: str | None) -> list[Any]:
-        if not run_id:
-            return [gr.skip()] * len(shown)
+        if not run_id or lab.run(run_id) is None:
+            return [*[gr.skip()] * (len(shown) - 1), gr.Timer(active=False)]
         going = progress(lab.store.run(run_id))
         if going is None:
             return _shown(lab, run_id)

@@ -3,7 +3,7 @@
 A prompt is the set of its word 3-grams; two are near-duplicates when their Jaccard similarity is about THRESHOLD or more
 (Lee et al., arXiv 2107.06499, do the same with 5-grams of tokens of documents; prompts are short). Signatures of PERM
 numbers are datasketch's; their bands of ROWS numbers are brought together by sorting columns of an array instead of
-datasketch's MinHashLSH, whose dictionaries of sets take about 4 kB per prompt, where this takes 0.3.
+datasketch's MinHashLSH, whose dictionaries of sets took 5.5 kB per prompt where this took 0.6 (20,000 prompts).
 """
 
 import zlib

@@ -8,14 +8,14 @@ import re
 TAIL = 400  # characters from the end that are read
 FEWEST_WORDS = 8  # of the last line, for it to be a sentence
 
-_FENCE = re.compile(r"^\s{0,3}(?:```|~~~)", re.MULTILINE)
+_FENCES = (re.compile("`{3,}"), re.compile(r"^\s{0,3}~{3,}", re.MULTILINE))
 _SENTENCE = re.compile(r"[.!?。！？]['\"”’)\]]*\s")
 _NO_PROSE = re.compile(r"^\s*(?:[-*+•|#>]|\d+[.)]|https?://)|https?://\S+$|[{};=<>|]|#\w|^\s{4}")
 
 
 def truncation(text: str) -> str | None:
     """How one can tell that the text was cut; None where nothing shows."""
-    if ("```" in text or "~~~" in text) and len(_FENCE.findall(text)) % 2:
+    if any(len(fence.findall(text)) % 2 for fence in _FENCES):
         return "a code fence is not closed"
     return "ends in the middle of a sentence" if _ends_amid_sentence(text[-TAIL:].rstrip()) else None
 

@@ -68,6 +68,8 @@ def test_cut_answers_are_seen(text: str) -> None:
     [
         "This is one sentence. This is another one.",
         "Sure:\n```python\nprint(1)\n```",
+        "```print(1)```",
+        "```python\nprint(1)```\nThat is all.",
         "Fruits. Here they are:\n- apple\n- pear and plum and kiwi and fig and date and lime",
         "One. Two is here.\nItem, Qty | mango, 5, 500, 2500 | apple, 4, 150, 600 | oil, 2, 1500, 3000",
         "A great day. Follow me for much more of this kind of stuff #NewJob #NewChallenge #Grateful",
