@@ -88,6 +88,12 @@ def card(title: object, body: object, *, note: object = "", css: str = "") -> Ma
     return Markup('<section class="lab-card {}">{}{}</section>').format(css, head, body)
 
 
+def stacked(cards: Iterable[Markup]) -> Markup:
+    """Cards one below the other; nothing when all are empty."""
+    told = [one for one in cards if one]
+    return Markup('<div class="lab-stack">{}</div>').format(joined(told)) if told else Markup("")
+
+
 def empty(title: object, what_to_do: object) -> Markup:
     """What a page says where there is nothing to show: why, and the next action."""
     return Markup('<section class="lab-empty"><h3>{}</h3><p>{}</p></section>').format(title, what_to_do)

@@ -20,6 +20,7 @@ LEAD = "One prompt through all iterations: what each model answered, what change
 LISTED = 12
 LONGEST = 20_000
 ALL = "all"
+KIND_NAMES = {"evaluation": "evaluation prompts", "seed": "seeds", "written": "written prompts"}
 DRAWN_ROLES = ("gold", "initial", "draft", "improved", "eval")
 
 
@@ -29,13 +30,13 @@ def build(lab: Lab) -> None:
     with gr.Row(elem_classes="lab-filters"):
         search = gr.Textbox(label="Search", placeholder="in the prompt", elem_id="lineage-search", scale=3)
         kind = gr.Dropdown(
-            label="Prompts", choices=[(words, name) for name, words in KINDS.items()], value="evaluation",
-            elem_id="lineage-kind", scale=2, min_width=200,
+            label="Prompts", choices=[(words, name) for name, words in KIND_NAMES.items()], value="evaluation",
+            elem_id="lineage-kind", scale=1, min_width=200,
         )  # fmt: skip
         topic = gr.Dropdown(label="Topic", choices=[ALL], value=ALL, elem_id="lineage-topic", scale=2, min_width=170)
         order = gr.Dropdown(
             label="Order", choices=[(words, name) for name, words in ORDERS.items()], value="improved",
-            elem_id="lineage-order", scale=1, min_width=170,
+            elem_id="lineage-order", scale=1, min_width=210,
         )  # fmt: skip
     listed = gr.HTML(elem_id="lineage-list")
     with gr.Row(elem_classes="lab-pager"):
@@ -166,12 +167,16 @@ def _list(run_id: str, rows: list[dict[str, Any]], prompt_id: str | None, query:
         Column("change", lambda row: signed(row["change"], 2), True),
         Column("rounds", lambda row: count(row["rounds"]), True),
     ]
-    return card(ORDERS[query.order], table(columns, rows, css="stories"), note=KINDS[query.kind])
+    note = f"{KIND_NAMES[query.kind]}, {KINDS[query.kind]}"
+    return card(ORDERS[query.order].capitalize(), table(columns, rows, css="stories"), note=note)
 
 
 def _none(run_id: str, query: StoryQuery) -> Markup:
     everything = link("lineage", "Show all", run=run_id, kind=query.kind)
-    return empty("No prompt here", Markup("No scored answers to {} match. {}.").format(KINDS[query.kind], everything))
+    return empty(
+        "No prompt here",
+        Markup("None of the {} with scored answers match. {}.").format(KIND_NAMES[query.kind], everything),
+    )
 
 
 def _no_answers() -> Markup:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from pages.components import Column, card, facts, joined, link, pill, table
+from pages.components import Column, card, facts, joined, link, pill, stacked, table
 from pages.diff import as_html, word_diff
 from pages.text import count, excerpt, number, signed, visible
 from storage.queries import Answer, Lineage
@@ -63,7 +63,7 @@ def story(run_id: str, found: Lineage, logps: Sequence[Row]) -> Markup:
     answers = (
         card("Answers", Markup('<ol class="lab-steps-of">{}</ol>').format(lines), note=note) if steps else Markup("")
     )
-    return answers + _pairs(run_id, found.pairs, logps) + _trials(trials_of(found.answers))
+    return stacked([answers, _pairs(run_id, found.pairs, logps), _trials(trials_of(found.answers))])
 
 
 def _line(step: Step, tested: Row | None) -> Markup:

@@ -123,14 +123,18 @@ def drift_chart(rows: Sequence[RoundDrift], run_id: str) -> go.Figure:
 
 
 def spread_chart(found: Spread, run_id: str) -> go.Figure:
-    """How one measure is spread over each group's prompts, as a share of the group, so that groups of any size compare."""
+    """How one measure is spread over each group's prompts, as a share of the group, so that groups of any size compare.
+
+    Rounds between the first and the last are hidden until their name is clicked.
+    """
     title, unit = TITLES[found.measure]
     figure = figure_of(title, unit, "share of the prompts", keep=f"{run_id} {found.measure}")
     middles = [(left + right) / 2 for left, right in zip(found.edges, found.edges[1:], strict=False)]
+    rounds = [name for name in found.shares if name.startswith("round")]
     for place, (name, shares) in enumerate(found.shares.items()):
         told = f"{name}: mean {number(found.means[name])}, {count(found.sizes[name])} prompts"
         figure.add_scatter(
-            x=middles, y=shares, name=name, mode="lines",
+            x=middles, y=shares, name=name, mode="lines", visible="legendonly" if name in rounds[1:-1] else True,
             line={"color": SERIES[place % len(SERIES)], "dash": DASHES[place % len(DASHES)], "shape": "hvh", "width": 2},
             hovertemplate=f"%{{x:.3f}}: %{{y:.1%}}<extra>{told}</extra>",
         )  # fmt: skip

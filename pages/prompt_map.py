@@ -1,7 +1,9 @@
 """The map of prompts: near means alike. Drawn as SVG, so that each prompt and each topic is a link."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import hypot
+from statistics import median
 
 from markupsafe import Markup
 
@@ -13,7 +15,8 @@ from storage.queries.topics import MapPoint, TopicSize
 
 SIZE = 1000  # of the drawing, in its own units
 MARGIN = 40
-RADIUS = 7
+LETTER, LINE = 10, 24  # width of a letter of a name, and height of its line
+LONGEST_NAME = 40  # characters
 # Told apart without colour too: a topic has a colour and a shape.
 SHAPES = {
     "circle": "M-7 0a7 7 0 1 0 14 0a7 7 0 1 0-14 0z",
@@ -81,24 +84,50 @@ def _point(run_id: str, point: MapPoint) -> Markup:
 
 
 def _names(run_id: str, points: Sequence[MapPoint]) -> Markup:
-    """Each topic's words over the middle of its prompts."""
+    """Each topic's words over the middle of its prompts, moved down where they would cover others."""
     by_topic: dict[int, list[MapPoint]] = {}
     for point in points:
         by_topic.setdefault(point.topic, []).append(point)
-    return joined(_name(run_id, of_topic) for of_topic in by_topic.values())
+    taken: list[Place] = []
+    for of_topic in sorted(by_topic.values(), key=len, reverse=True):
+        taken.append(_free_place(_middle(of_topic), taken))
+    return joined(_name(run_id, place) for place in taken)
 
 
-def _name(run_id: str, points: Sequence[MapPoint]) -> Markup:
-    middle = (
-        sorted(points, key=lambda point: point.x)[len(points) // 2],
-        sorted(points, key=lambda point: point.y)[len(points) // 2],
-    )
-    first = points[0]
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a topic's words stand, in the units of the drawing."""
+
+    topic: int
+    words: str
+    x: float
+    y: float
+
+    def covers(self, other: "Place") -> bool:
+        together = LETTER * (len(self.words) + len(other.words)) / 2
+        return abs(self.x - other.x) < together and abs(self.y - other.y) < LINE
+
+
+def _middle(points: Sequence[MapPoint]) -> Place:
+    """At the prompt that lies nearest to the middle of all: a topic in two places has nothing between them."""
+    x = median(point.x for point in points)
+    y = median(point.y for point in points)
+    nearest = min(points, key=lambda point: (hypot(point.x - x, point.y - y), point.prompt_id))
+    words = one_line(nearest.label if len(nearest.label) <= LONGEST_NAME else f"{nearest.label[:LONGEST_NAME]}…")
+    return Place(nearest.topic, words, _across(nearest.x), _across(-nearest.y))
+
+
+def _free_place(wanted: Place, taken: Sequence[Place]) -> Place:
+    half = LETTER * len(wanted.words) / 2
+    place = replace(wanted, x=min(max(wanted.x, half), SIZE - half))
+    while any(place.covers(other) for other in taken):
+        place = replace(place, y=place.y + LINE)
+    return place
+
+
+def _name(run_id: str, place: Place) -> Markup:
     return Markup('<a href="{}" tabindex="-1"><text class="name" x="{:.0f}" y="{:.0f}">{}</text></a>').format(
-        address("prompts", run=run_id, topic=first.topic),
-        _across(middle[0].x),
-        _across(-middle[1].y),
-        _short(first.label),
+        address("prompts", run=run_id, topic=place.topic), place.x, place.y, place.words
     )
 
 
@@ -114,10 +143,6 @@ def _key(run_id: str, topics: Sequence[TopicSize]) -> Markup:
         for topic in topics
     )  # fmt: skip
     return Markup('<ol class="lab-key" aria-label="topics and their number of prompts">{}</ol>').format(rows)
-
-
-def _short(label: str) -> str:
-    return one_line(label if len(label) <= 40 else f"{label[:39]}…")
 
 
 def _across(place: float) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from pages.components import Column, card, link, meter, table
+from pages.components import Column, card, link, meter, stacked, table
 from pages.prompt_map import SHAPES, mark_of
 from pages.prompt_rows import topic_name
 from pages.shell import Lab
@@ -20,7 +20,7 @@ def topics_panel(lab: Lab, run_id: str) -> Markup:
     if not sizes:
         return Markup("")
     results = topic_results(lab.database, run_id)
-    return _changes(run_id, results) + _sizes(run_id, sizes, topic_shares(lab.database, run_id))
+    return stacked([_changes(run_id, results), _sizes(run_id, sizes, topic_shares(lab.database, run_id))])
 
 
 def _sizes(run_id: str, sizes: Sequence[TopicSize], shares: Sequence[TopicShare]) -> Markup:
@@ -84,9 +84,9 @@ def told_note(result: TopicResult) -> Markup:
     )
 
 
-def worst_topics(lab: Lab, run_id: str) -> Markup:
+def worst_topics(lab: Lab, run_id: str | None) -> Markup:
     """For the overview: the topics the last iteration fell most at, and the way to all of them."""
-    results = [result for result in topic_results(lab.database, run_id) if result.score_change is not None]
+    results = [result for result in topic_results(lab.database, run_id or "") if result.score_change is not None]
     if not results:
         return Markup("")
     latest = [result for result in results if result.iteration == results[0].iteration]

@@ -60,7 +60,8 @@ def build(lab: Lab) -> None:
         with gr.Tab(TABS["topics"], id="topics") as topics_tab:
             topics = gr.HTML(elem_id="prompt-topics")
         with gr.Tab(TABS["map"], id="map") as map_tab:
-            only = gr.Dropdown(label="Round", choices=[ALL], value=ALL, elem_id="map-round", scale=0, min_width=160)
+            with gr.Row(elem_classes="lab-filters"):
+                only = gr.Dropdown(label="Round", choices=[ALL], value=ALL, elem_id="map-round", scale=0, min_width=160)
             drawing = gr.HTML(elem_id="prompt-map")
         with gr.Tab(TABS["diversity"], id="diversity") as diversity_tab:
             panels = diversity.diversity_panels()
@@ -85,7 +86,8 @@ def build(lab: Lab) -> None:
 
     @told
     def open_tab(run_id: str | None, *, name: str) -> list[Any]:
-        return [name, *drawers[name](run_id)]
+        # A tab that the address selects is opened before the run is known; `open_page` draws that one.
+        return [name, *(drawers[name](run_id) if run_id else [gr.skip()] * len(parts[name]))]
 
     @told
     def pick(run_id: str | None, name: str) -> list[Any]:

@@ -8,9 +8,9 @@ from storage.queries.page import Page, Row, known
 from storage.queries.runs import VALIDATION
 
 KINDS = {
-    "evaluation": "evaluation prompts, answered by every policy",
-    "seed": "seeds, drafted by the policy of every round",
-    "written": "prompts of one round, from M_0's answer to the improved one",
+    "evaluation": "answered by every policy",
+    "seed": "drafted by the policy of every round",
+    "written": "answered in one round: by M_0, as a draft, and improved",
 }
 ORDERS = {
     "improved": "most improved first",
