@@ -333,11 +333,40 @@ class ImproverConfig(Section):
     train: SFTConfig = Field(default_factory=SFTConfig, description="Training of R_t, each iteration.")
 
 
+class JudgeConfig(Section):
+    """Settings of the scorers judge and pairwise-judge."""
+
+    engine: EngineConfig = Field(
+        default_factory=EngineConfig, description="What the judge is asked with; kind openai asks a server."
+    )
+    sampling: SamplingConfig = Field(
+        default_factory=lambda: SamplingConfig(temperature=0, max_new_tokens=512),
+        description="How it answers. Greedy: the same verdict twice.",
+    )
+
+
 class ScorerConfig(Section):
     name: str = Field(
         "rubric",
-        description="Which scorer gives the numbers: rubric (the pocket world's), length, or one registered by entry point.",
+        description="Which scorer gives the numbers: rubric (the pocket world's), length, reward-model, multi-objective, "
+        "pairwise (PairRM), judge, pairwise-judge, implicit, or one registered by entry point.",
     )
+    model: str | None = Field(
+        None, description="The scorer's model: a folder or hub:OWNER/NAME (a judge behind a server: its name there)."
+    )
+    revision: str | None = Field(None, description="Commit or tag of a hub model. Stored with every score.")
+    reference: str | None = Field(None, description="implicit: the policy whose log-probs are subtracted.")
+    trust_remote_code: bool = Field(
+        False, description="Let the scorer's repository run its own code (ArmoRM needs it). Off unless you know it."
+    )
+    aspects: list[str] = Field([], description="multi-objective: names of the objectives. Default: ArmoRM's own 19.")
+    batch_size: int = Field(16, ge=1, description="Answers read together. Halved when memory runs out.")
+    max_length: int = Field(4096, ge=16, description="Tokens of prompt and answer; longer prompts lose their start.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 on CUDA, else float32."
+    )
+    judge: JudgeConfig = Field(default_factory=JudgeConfig, description="For judge and pairwise-judge.")
 
 
 class FilterConfig(Section):

@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from synpo_lab.cli import asking, checking, configs, doctor, eye, importing, pocket, running, serving, topics
+from synpo_lab.cli import (
+    asking,
+    checking,
+    configs,
+    doctor,
+    eye,
+    forking,
+    importing,
+    planning,
+    pocket,
+    running,
+    serving,
+    topics,
+)
 from synpo_lab.cli.output import print_error
 from synpo_lab.errors import LabError
 
@@ -19,10 +32,13 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(serving.serve)
+app.command()(planning.init)
+app.command()(planning.plan)
 app.command()(running.run)
 app.command()(running.resume)
 app.command()(running.stop)
 app.command()(running.status)
+app.command()(forking.fork)
 app.command(name="import")(importing.import_data)
 app.command()(asking.compare)
 app.command()(asking.query)

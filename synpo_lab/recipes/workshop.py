@@ -40,6 +40,7 @@ from synpo_lab.records import (
 )
 from synpo_lab.run import Run, tracked
 from synpo_lab.scorers import open_scorer
+from synpo_lab.scorers.base import is_ranker, release
 from synpo_lab.seeds import load_paragraphs, load_prompts, load_seeds
 from synpo_lab.stages.answer import Question, answer, response_id
 from synpo_lab.stages.build_pairs import build_pairs
@@ -71,7 +72,7 @@ class Workshop:
         self.config, self.run = config, run
         self._kept = KeptEngine(self._open)
         self.templates = TEMPLATES[config.templates]
-        self.scorer = open_scorer(config.scorer.name)
+        self.scorer = open_scorer(config.scorer)
         self.policy = resolve_policy(config.policy)
         self.evaluation = _by_id(load_prompts(config.evaluation.suite)[: config.evaluation.limit])
         self.seeds = split_seeds(
@@ -81,6 +82,7 @@ class Workshop:
         self.suite = suite_name(config.evaluation.suite)
         self.run.save(_held_out(self.evaluation, self.suite))
         self.totals = {s.response_id: s.value for s in run.read(Score) if s.aspect == "total"}  # by response id
+        self.anchors: dict[str, str] = {}  # prompt -> the answer that a ranker compares others with
 
     @property
     def training_seeds(self) -> list[Seed]:
@@ -233,16 +235,33 @@ class Workshop:
         return by_prompt(made)
 
     def grade(self, responses: Iterable[Response], prompts: Texts, iteration: int) -> None:
-        """Scores the responses that have no score yet; `self.totals` then knows them all."""
-        self._kept.close()  # a scorer may need its memory
-        todo = [response for response in responses if response.response_id not in self.totals]
+        """Scores the responses that have no score yet; `self.totals` then knows all that can be scored."""
+        listed = list(responses)
+        todo = [response for response in listed if response.response_id not in self.totals]
         if not todo:
             return
+        self._kept.close()  # a scorer may need its memory
+        if is_ranker(self.scorer):
+            self._add_anchors(listed, prompts)
         with self.run.stage("score", iteration, total=len(todo)) as progress:
             for chunk in tracked(_chunks(todo), progress, count=len):
-                scores = list(score(self.scorer, chunk, prompts))
+                scores = list(score(self.scorer, chunk, prompts, self.anchors))
                 self.run.save(scores)
                 self.totals.update((s.response_id, s.value) for s in scores if s.aspect == "total")
+        release(self.scorer)
+        unscored = sum(response.response_id not in self.totals for response in todo)
+        if unscored:
+            self.run.log(
+                f"iteration {iteration}: {unscored} of {len(todo)} answers got no score and are left out", "warning"
+            )
+
+    def _add_anchors(self, responses: Sequence[Response], prompts: Texts) -> None:
+        """What a ranker compares with: a seed's gold answer, else M_0's answer, else the first of those given."""
+        for seed in self.seeds:
+            self.anchors.setdefault(seed.prompt, seed.gold)
+        own = sorted(responses, key=lambda response: (response.model != INITIAL, response.response_id))
+        for response in own:
+            self.anchors.setdefault(prompts[response.prompt_id], response.text)
 
     # The prompt generator G
 
@@ -325,7 +344,7 @@ class Workshop:
         )
         gold = self.gold_answers()
         self.grade([*drafts, *gold.values()], texts, iteration)
-        gold_scores = {seed_id: self.totals[response.response_id] for seed_id, response in gold.items()}
+        gold_scores = {key: self.totals[one.response_id] for key, one in gold.items() if one.response_id in self.totals}
         rows = improver_rows(seeds, drafts, self.totals, gold_scores, self.templates, config.min_gap)
         if not rows:
             raise DataError(

@@ -13,7 +13,7 @@ def build_pairs(
     totals: Mapping[str, float],
     iteration: int,
 ) -> Iterator[Pair]:
-    """One undecided pair per prompt that has both sides.
+    """One undecided pair per prompt that has both sides, both with a score.
 
     `prompts` gives each prompt id its text, answers are by prompt id, `totals` by response id.
     """
@@ -21,7 +21,9 @@ def build_pairs(
         if prompt_id not in chosen or prompt_id not in rejected:
             continue
         better, worse = chosen[prompt_id], rejected[prompt_id]
-        high, low = totals[better.response_id], totals[worse.response_id]
+        high, low = totals.get(better.response_id), totals.get(worse.response_id)
+        if high is None or low is None:
+            continue
         yield Pair(
             iteration=iteration,
             pair_id=content_id("pair", better.response_id, worse.response_id),
@@ -46,10 +48,15 @@ def build_pairs(
 def best_and_worst(
     candidates: Sequence[Response], totals: Mapping[str, float]
 ) -> tuple[dict[str, Response], dict[str, Response]]:
-    """By prompt id, the candidate with the highest and with the lowest total; prompts whose candidates agree are left out."""
+    """By prompt id, the candidate with the highest and with the lowest total; prompts whose candidates agree are left out.
+
+    Candidates without a total take no part.
+    """
     best: dict[str, Response] = {}
     worst: dict[str, Response] = {}
     for response in sorted(candidates, key=lambda item: item.response_id):
+        if response.response_id not in totals:
+            continue
         prompt, value = response.prompt_id, totals[response.response_id]
         if prompt not in best or value > totals[best[prompt].response_id]:
             best[prompt] = response

@@ -14,11 +14,12 @@ def compare(
     suite: str,
     iteration: int,
 ) -> Iterator[EvalResult]:
-    """A result per answer of the policy whose prompt the opponent answered too. `opponent` is by prompt id."""
+    """A result per answer of the policy whose prompt the opponent answered too, both with a score. `opponent` is by prompt id."""
     for mine in policy:
         theirs = opponent.get(mine.prompt_id)
-        if theirs is not None:
-            a, b = totals[mine.response_id], totals[theirs.response_id]
+        a = totals.get(mine.response_id)
+        b = totals.get(theirs.response_id) if theirs is not None else None
+        if theirs is not None and a is not None and b is not None:
             yield EvalResult(
                 iteration=iteration,
                 suite=suite,

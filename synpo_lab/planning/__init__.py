@@ -1,0 +1,179 @@
+"""What a run will take, before it starts: GPU memory, disk and hours, each with the assumption behind it.
+
+An estimate, not a promise: memory is counted at the longest rows the config allows; time at stated shares of the GPU's
+peak. Where a number is an assumption, the plan says which.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from synpo_lab.config import RunConfig, TrainerConfig
+from synpo_lab.planning import memory, work
+from synpo_lab.planning.gpus import Gpu
+from synpo_lab.planning.memory import GIB, Part
+from synpo_lab.planning.shapes import Shape, shape_of
+from synpo_lab.planning.work import Lengths, Work
+
+CHARACTERS_PER_TOKEN = 4  # English text, vocabularies of 30,000 words and more
+ASSUMED_SEEDS, ASSUMED_LENGTHS = 18_000, (60.0, 350.0)  # the paper's seeds; UltraFeedback's texts
+TINY = 20_000_000  # parameters
+MARGIN = 0.95  # of a GPU's memory that can be counted on
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage's time: a training's on all its GPUs, generation's on one."""
+
+    name: str
+    what: str  # "generate" or "train"
+    tokens: float
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What one kind of stage holds in GPU memory."""
+
+    name: str
+    parts: list[Part]
+    fits: bool
+
+    @property
+    def gib(self) -> float:
+        return memory.total(self.parts) / GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    policy: Shape
+    gpu: Gpu
+    lengths: Lengths
+    seeds: int
+    holdings: list[Holding]
+    once: list[Stage]
+    first: list[Stage]  # of the first iteration
+    last: list[Stage]
+    hours: float  # of the whole run
+    disk_gib: float
+    advice: list[str]
+
+    @property
+    def tiny(self) -> bool:
+        """A model that waits for launches rather than arithmetic: its times say nothing; they are minutes anywhere."""
+        return self.policy.parameters < TINY
+
+    @property
+    def fits(self) -> bool:
+        return all(holding.fits for holding in self.holdings)
+
+
+def plan(config: RunConfig, gpu: Gpu) -> Plan:
+    """The plan of a run on one GPU. ModelError when the policy's shape cannot be read; reads a seeds file if there is one."""
+    shape = shape_of(config.policy)
+    seeds, lengths = _measured(config)
+    rounds = [list(work.of_iteration(config, t, seeds, lengths)) for t in range(1, config.iterations + 1)]
+    before = list(work.once(config, seeds, lengths))
+    holdings = list(_holdings(config, shape, gpu, lengths))
+    everything = [*before, *(one for each in rounds for one in each)]
+    return Plan(
+        policy=shape,
+        gpu=gpu,
+        lengths=lengths,
+        seeds=seeds,
+        holdings=holdings,
+        once=_stages(before, shape, config, gpu),
+        first=_stages(rounds[0], shape, config, gpu),
+        last=_stages(rounds[-1], shape, config, gpu),
+        hours=sum(work.seconds(one, shape, config, gpu) for one in everything) / 3600,
+        disk_gib=_disk(config, shape, lengths) / GIB,
+        advice=list(_advice(config, holdings)),
+    )
+
+
+def _measured(config: RunConfig) -> tuple[int, Lengths]:
+    """How many seeds there are and how long their texts are; the paper's where there is no file to look at."""
+    from synpo_lab.seeds import load_seeds
+
+    if config.seeds != "pocket" and not Path(config.seeds).exists():
+        count = config.seeds_limit or ASSUMED_SEEDS
+        return count, Lengths(*ASSUMED_LENGTHS, f"assumed: {count:,} seeds of UltraFeedback's lengths")
+    rows = load_seeds(config.seeds, config.seeds_limit)
+    prompt = sum(len(prompt) for prompt, _ in rows) / len(rows) / CHARACTERS_PER_TOKEN
+    answer = sum(len(gold) for _, gold in rows) / len(rows) / CHARACTERS_PER_TOKEN
+    told = f"measured: {len(rows):,} seeds, at {CHARACTERS_PER_TOKEN} characters a token"
+    return len(rows), Lengths(prompt, min(answer, config.draft.max_new_tokens), told)
+
+
+def _stages(works: Sequence[Work], shape: Shape, config: RunConfig, gpu: Gpu) -> list[Stage]:
+    return [_stage(one, work.seconds(one, shape, config, gpu)) for one in works]
+
+
+def _stage(one: Work, seconds: float) -> Stage:
+    if isinstance(one, work.Train):
+        return Stage(one.stage, "train", one.tokens, seconds / 3600)
+    return Stage(
+        one.stage, "generate (on the server)" if one.remote else "generate", one.answers * one.made, seconds / 3600
+    )
+
+
+def _holdings(config: RunConfig, shape: Shape, gpu: Gpu, lengths: Lengths) -> Iterator[Holding]:
+    held = gpu.memory_gib * GIB
+    context = int(min(shape.context, 2 * lengths.prompt + lengths.answer + config.draft.max_new_tokens))
+    yield _holding("generation", memory.generation(shape, config.engine, context, held), held)
+    if config.recipe == "seed-sft":
+        yield _holding("SFT", memory.training(shape, config.sft, config.training, sides=1), held)
+        return
+    if config.recipe == "synpo":
+        yield _holding("SFT of G and R", memory.training(shape, _largest(config), config.training, sides=1), held)
+    reference = config.simpo.kind in {"dpo", "ipo"}
+    parts = memory.training(shape, config.simpo, config.training, sides=2, reference=reference)
+    yield _holding("preference optimisation", parts, held)
+
+
+def _largest(config: RunConfig) -> TrainerConfig:
+    both = (config.prompts.train, config.improver.train)
+    return max(both, key=lambda one: (one.micro_batch_size or one.batch_size) * one.max_length)
+
+
+def _holding(name: str, parts: list[Part], held: float) -> Holding:
+    return Holding(name, parts, memory.total(parts) <= MARGIN * held)
+
+
+def _disk(config: RunConfig, shape: Shape, lengths: Lengths) -> float:
+    """Models that stay, those of a grid while it runs, one checkpoint, and the rows."""
+    models = {"synpo": 1 + 2 * config.iterations, "sampling-ranking": 1 + config.iterations}.get(config.recipe, 1)
+    kept = models * _stored(shape, config.simpo) + len(config.simpo.betas) * _stored(shape, config.simpo)
+    checkpoint = 12 * memory.trainable(shape, config.simpo)  # weights and both of AdamW's numbers, float32
+    answers = config.iterations * config.prompts.per_iteration * (4 if config.recipe == "synpo" else config.samples.n)
+    rows = (
+        2 * answers * (lengths.prompt + lengths.answer) * CHARACTERS_PER_TOKEN / 3
+    )  # zstd: about a third; pairs repeat texts
+    return kept + checkpoint + rows
+
+
+def _stored(shape: Shape, config: TrainerConfig) -> float:
+    return 4 * memory.trainable(shape, config) if config.lora.r else 2 * shape.parameters
+
+
+def _advice(config: RunConfig, holdings: Sequence[Holding]) -> Iterator[str]:
+    tight = {holding.name for holding in holdings if not holding.fits}
+    if "generation" in tight:
+        yield "generation does not fit: a smaller policy, a larger GPU, or engine.kind: openai for M_0"
+    if tight - {"generation"}:
+        trainer = config.simpo if config.recipe != "seed-sft" else config.sft
+        yield from _for_training(trainer, shared=config.training.accelerate != "")
+
+
+def _for_training(config: TrainerConfig, *, shared: bool) -> Iterator[str]:
+    micro = config.micro_batch_size or config.batch_size
+    if micro > 1:
+        yield f"training does not fit: micro_batch_size {max(1, micro // 4)} in place of {micro} gives the same result"
+    if not config.lora.r:
+        yield "or train adapters: lora.r: 16 under simpo, prompts.train and improver.train"
+    elif config.lora.quantize == "none":
+        yield "or hold the frozen base in 4 bits: lora.quantize: 4bit (needs bitsandbytes)"
+    if config.gradient_checkpointing is False:
+        yield "or leave gradient_checkpointing to its default"
+    if not config.lora.r and not shared:
+        yield "or several GPUs: training.processes with training.accelerate: fsdp"

@@ -1,0 +1,138 @@
+"""What a recipe has to generate and to train on, in tokens, and how long a GPU takes for that.
+
+Generation is a roofline: a step of decoding reads all weights and the keys and values of every answer at work, and
+computes 2 operations per parameter and answer; it takes the longer of the two (Pope et al. 2022, arXiv 2211.05102).
+Training takes 6 operations per parameter and token, 8 when activations are made again (Kaplan et al. 2020, arXiv
+2001.08361, section 2.1), 4 and 6 where the base is frozen.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from synpo_lab.config import EngineConfig, RunConfig, TrainerConfig
+from synpo_lab.planning.gpus import Gpu
+from synpo_lab.planning.memory import GIB, answers_together, checkpoints_activations
+from synpo_lab.planning.shapes import Shape
+
+TRAIN_UTILISATION = 0.4  # of the GPU's peak, while training
+PREFILL_UTILISATION = 0.4
+DECODE_EFFICIENCY = {"vllm": 0.6, "transformers": 0.2}  # of the roofline
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Mean tokens. `told` says where they come from."""
+
+    prompt: float
+    answer: float
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """`answers` texts of `made` tokens each, after `read` tokens of prompt each."""
+
+    stage: str
+    answers: float
+    read: float
+    made: float
+    remote: bool = False  # M_0 behind a server: not this GPU's time
+
+
+@dataclass(frozen=True, slots=True)
+class Train:
+    """`tokens` seen by a training of these settings, all epochs and all members of a grid together."""
+
+    stage: str
+    tokens: float
+    config: TrainerConfig
+    sides: int  # 1: SFT, 2: pairs
+
+
+Work = Generate | Train
+
+
+def once(config: RunConfig, seeds: int, lengths: Lengths) -> Iterator[Work]:
+    """Before the first iteration: M_0 on the evaluation prompts is part of each iteration's evaluation."""
+    row = lengths.prompt + lengths.answer
+    if config.recipe in {"synpo", "sampling-ranking"}:
+        target = row if config.prompts.target == "prompt_and_solution" else lengths.prompt
+        tokens = seeds * (20 + target) * config.prompts.train.epochs
+        yield Train("train the prompt generator G", tokens, config.prompts.train, 1)
+    if config.recipe == "seed-sft":
+        yield Train("SFT on the seeds", seeds * row * config.sft.epochs, config.sft, 1)
+
+
+def of_iteration(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Iterator[Work]:
+    """Iteration t, in the order in which it is done. Every prompt the generator writes is taken to be usable."""
+    if config.recipe == "synpo":
+        yield from _synpo(config, t, seeds, lengths)
+    elif config.recipe == "sampling-ranking":
+        yield _prompts(config, lengths)
+        n = config.prompts.per_iteration * config.samples.n
+        yield Generate(f"sample {config.samples.n} answers", n, lengths.prompt, lengths.answer)
+    elif config.recipe == "seed-simpo":
+        yield Generate("answer the seeds with M_0", seeds, lengths.prompt, lengths.answer, _remote(config, 1))
+    if config.recipe != "seed-sft":
+        yield _preferences(config, t, seeds, lengths)
+        tested = seeds * (config.validation.share or 1.0) * config.validation.samples * len(config.simpo.betas)
+        yield Generate("choose beta on the seeds", tested, lengths.prompt, lengths.answer)
+
+
+def _synpo(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Iterator[Work]:
+    prompts, both = config.prompts.per_iteration, lengths.prompt + 2 * lengths.answer
+    if config.improver.enabled:
+        drafts = seeds * config.improver.drafts_per_seed
+        yield Generate("draft the seeds", drafts, lengths.prompt, lengths.answer, _remote(config, t))
+        tokens = drafts * both * config.improver.train.epochs
+        yield Train(f"train the improver R_{t}", tokens, config.improver.train, 1)
+    yield _prompts(config, lengths)
+    yield Generate("answer with M_0", prompts, lengths.prompt, lengths.answer, _remote(config, 1))
+    yield Generate(f"draft with M_{t - 1}", prompts, lengths.prompt, lengths.answer, _remote(config, t))
+    if config.improver.enabled:
+        yield Generate("improve", prompts, lengths.prompt + lengths.answer, lengths.answer)
+
+
+def _prompts(config: RunConfig, lengths: Lengths) -> Generate:
+    both = config.prompts.target == "prompt_and_solution"
+    made = lengths.prompt + (lengths.answer if both else 0)
+    return Generate("write prompts", config.prompts.per_iteration, 20, made)
+
+
+def _preferences(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Train:
+    rounds = t if config.pool.mode == "append" else 1
+    each = (
+        seeds if config.recipe == "seed-simpo" else min(config.pool.pairs_per_iteration, config.prompts.per_iteration)
+    )
+    tokens = rounds * each * 2 * (lengths.prompt + lengths.answer) * config.simpo.epochs * len(config.simpo.betas)
+    kind = {"simpo": "SimPO", "dpo": "DPO", "ipo": "IPO", "orpo": "ORPO"}[config.simpo.kind]
+    return Train(f"{kind}, {len(config.simpo.betas)} betas", tokens, config.simpo, 2)
+
+
+def _remote(config: RunConfig, t: int) -> bool:
+    """Whether a server answers for M_{t-1}: only M_0 is there."""
+    return config.engine.kind == "openai" and t == 1
+
+
+def seconds(work: Work, shape: Shape, config: RunConfig, gpu: Gpu) -> float:
+    """On the GPUs that train, or on the one that generates; a server's work takes none of its time."""
+    if isinstance(work, Train):
+        return (
+            work.tokens * shape.parameters * _operations(shape, work.config) / (TRAIN_UTILISATION * gpu.tflops * 1e12)
+        )
+    return 0.0 if work.remote else _generating(work, shape, config.engine, gpu)
+
+
+def _operations(shape: Shape, config: TrainerConfig) -> int:
+    return (4 if config.lora.r else 6) + (2 if checkpoints_activations(shape, config) else 0)
+
+
+def _generating(work: Generate, shape: Shape, engine: EngineConfig, gpu: Gpu) -> float:
+    together = answers_together(shape, engine, int(work.read + work.made), gpu.memory_gib * GIB)
+    held = 2 * shape.cache_per_token * (work.read + work.made / 2) * together
+    reading = (2 * shape.parameters + held) / (gpu.bandwidth * 1e9)
+    computing = 2 * shape.parameters * together / (gpu.tflops * 1e12)
+    kind = "vllm" if "vllm" in (engine.kind, engine.openai.trained, engine.ray.each) else "transformers"
+    step = max(reading, computing) / DECODE_EFFICIENCY[kind]
+    prefill = 2 * shape.parameters * work.read / (PREFILL_UTILISATION * gpu.tflops * 1e12)
+    return work.answers * (work.made * step / together + prefill)
