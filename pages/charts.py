@@ -102,6 +102,20 @@ def _waiting(figure: go.Figure, until: str) -> go.Figure:
     return figure
 
 
+def spread(edges: Sequence[float], counts: Sequence[int], title: str, unit: str, keep: str) -> go.Figure:
+    """How a number of the pairs is spread. `edges`: of the bins, one more than `counts`."""
+    figure = figure_of(title, unit, "pairs", height=330, keep=keep)
+    if not sum(counts):
+        return _waiting(figure, "no pair has this number")
+    width = edges[1] - edges[0]
+    figure.add_bar(
+        x=[(low + high) / 2 for low, high in itertools.pairwise(edges)], y=counts, width=width * 0.96,
+        marker_color=COLOURS["kept"], customdata=[f"{low:.3g} to {high:.3g}" for low, high in itertools.pairwise(edges)],
+        hovertemplate="%{customdata}: %{y:,} pairs<extra></extra>", showlegend=False,
+    )  # fmt: skip
+    return figure
+
+
 def gap_histogram(edges: Sequence[float], counts: Sequence[int], cut: float, stored: float, keep: str) -> go.Figure:
     """Gaps in equal bins, with the cut chosen and the one the run had."""
     figure = figure_of("Gaps of all pairs", "gap = score(chosen) − score(rejected)", "pairs", height=340, keep=keep)

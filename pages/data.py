@@ -7,15 +7,14 @@ import gradio as gr
 from markupsafe import Markup
 
 from pages.components import Column, card, empty, facts, joined, link, pill, problem, state_pill, table
+from pages.data_set import places, summary
 from pages.shell import (
-    PAGES,
     POLL_SECONDS,
     QUIET,
     Lab,
     edited,
     heading,
     is_alive,
-    moment_of,
     on_load,
     picked,
     selection,
@@ -33,7 +32,6 @@ from synpo_lab.importing.launching import (
     import_config,
     mapping_of,
     start_import,
-    summary_of,
 )
 from synpo_lab.importing.summary import Summary
 from synpo_lab.jobs import RunStatus
@@ -286,7 +284,7 @@ def _sets(lab: Lab, imports: Sequence[RunStatus]) -> Markup:
         return empty(
             "No data set here yet", "What you import is listed here, with links to its pairs, prompts and filter."
         )
-    rows = [(status, _summary(lab, status)) for status in imports]
+    rows = [(status, summary(lab, status)) for status in imports]
     columns = [
         Column(
             "data set",
@@ -300,16 +298,12 @@ def _sets(lab: Lab, imports: Sequence[RunStatus]) -> Markup:
         Column("duplicates", lambda row: count(row[1].duplicates) if row[1] else "", True, "pairs that came before"),
         Column("refused", lambda row: count(sum(row[1].refused.values())) if row[1] else "", True, "rows"),
         Column("made", lambda row: moment(row[0].created_at)),
-        Column("open", lambda row: _links(row[0].run_id) if row[1] else ""),
+        Column("open", lambda row: places(row[0].run_id) if row[1] else ""),
     ]
-    refused = joined(_refusals_of(status, summary) for status, summary in rows if summary and summary.refused)
+    refused = joined(_refusals_of(status, made) for status, made in rows if made and made.refused)
     return card(
         "Imported data sets", table(columns, rows, css="stack") + refused, note=f"{len(imports):,} in this lab home"
     )
-
-
-def _summary(lab: Lab, status: RunStatus) -> Summary | None:
-    return lab.latest(("import", status.run_id), moment_of(status), lambda: summary_of(lab.store.run(status.run_id)))
 
 
 def _state(status: RunStatus) -> Markup:
@@ -326,19 +320,7 @@ def _made(row: tuple[RunStatus, Summary | None], what: str) -> str:
     return count(row[1].rows.get(what, 0)) if row[1] else ""
 
 
-def _links(run_id: str) -> Markup:
-    sql = f"SELECT prompt, chosen, rejected, gap\nFROM pairs\nWHERE run_id = '{run_id}'\nLIMIT 20"
-    places = [
-        link("pairs", "pairs", run=run_id),
-        link("prompts", "prompts", run=run_id),
-        link("thresholds", "filter", run=run_id),
-        *([link("health", "health", run=run_id)] if "health" in PAGES else []),
-        link("sql", "SQL", run=run_id, sql=sql),
-    ]
-    return Markup('<span class="lab-chips">{}</span>').format(Markup(" · ").join(places))
-
-
-def _refusals_of(status: RunStatus, summary: Summary) -> Markup:
-    rows = [{"place": one.place, "why": one.why} for one in summary.listed]
-    head = Markup("<h4>{} {}</h4>").format(pill(f"{sum(summary.refused.values()):,} refused", "dropped"), status.run_id)
-    return head + _refused(summary.refused, rows)
+def _refusals_of(status: RunStatus, made: Summary) -> Markup:
+    rows = [{"place": one.place, "why": one.why} for one in made.listed]
+    head = Markup("<h4>{} {}</h4>").format(pill(f"{sum(made.refused.values()):,} refused", "dropped"), status.run_id)
+    return head + _refused(made.refused, rows)

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from pages import charts
+from pages import charts, data_set
 from pages.components import Column, card, live_card, pill, table
 from pages.launch_form import IN_TURN, filled, launch_form, launched
 from pages.shell import (
@@ -138,16 +138,22 @@ def _controls(status: RunStatus | None) -> list[Any]:
 
 
 def _panels(lab: Lab, status: RunStatus, made: list[dict[str, Any]], chosen: str) -> list[Any]:
-    rates = {row.iteration: row.win_rate for row in lab.overview(status)}
+    rates = {} if data_set.is_data_set(status) else {row.iteration: row.win_rate for row in lab.overview(status)}
     drawn = _of_training(made, chosen)
     events = events_page(lab.database, status.run_id, limit=LOG_READ)
     said = [row for row in events.rows if row["message"]][:LOG_ROWS]  # mere progress says nothing
     return [
-        ((status, rates), lambda: live_card(status, lab.is_toy(status.run_id), rates)),
+        ((status, rates), lambda: _live(lab, status, rates)),
         *(((name, drawn), lambda name=name: _curve(lab, status.run_id, drawn, name)) for name in CURVES),
         (moment_of(status), lambda: _grid(grid_results(lab.database, status.run_id))),
         (said, lambda: _log(lab, status, said, events.total)),
     ]
+
+
+def _live(lab: Lab, status: RunStatus, rates: dict[int, float | None]) -> Markup:
+    if data_set.is_data_set(status):
+        return data_set.set_card(lab, status, "An imported data set: nothing was trained, so there are no curves here.")
+    return live_card(status, lab.is_toy(status.run_id), rates)
 
 
 def _key(row: dict[str, Any]) -> str:
@@ -165,6 +171,7 @@ def _trainings(made: list[dict[str, Any]], chosen: str) -> Any:
     return gr.Dropdown(
         choices=[(LATEST, LATEST), *((name, key) for key, name in names.items())],
         value=chosen if chosen in names else LATEST,
+        visible=bool(names),
     )
 
 

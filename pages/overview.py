@@ -5,9 +5,10 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from pages import charts
-from pages.components import Column, card, joined, link, live_card, state_pill, table
+from pages import charts, data_set
+from pages.components import Column, card, joined, link, live_card, stacked, state_pill, table
 from pages.diff import as_html, word_diff
+from pages.prompt_topics import worst_topics
 from pages.shell import (
     FIRST_RUN,
     POLL_SECONDS,
@@ -101,6 +102,8 @@ def build(lab: Lab) -> None:
 
 def _panels(lab: Lab, status: RunStatus | None) -> list[Any]:
     """What is shown, and how: the card moves with every event, the rest when a stage ends."""
+    if status is not None and data_set.is_data_set(status):
+        return _panels_of_data(lab, status)
     everyone = lab.runs()
     run_id = status.run_id if status else ""
     rows = lab.overview(status) if status else []
@@ -111,9 +114,29 @@ def _panels(lab: Lab, status: RunStatus | None) -> list[Any]:
         (now, lambda: charts.win_rate([_with_interval(row) for row in rows if row.win_rate is not None], run_id)),
         (now, lambda: _examples(_before_after(lab, run_id, rows))),
         (now, lambda: charts.mean_scores(rows, run_id)),
-        (now, lambda: _results(lab, run_id, rows)),
+        (now, lambda: stacked([_results(lab, run_id, rows), worst_topics(lab, run_id)])),
         ([moment_of(one) for one in everyone], lambda: _runs(everyone)),
     ]
+
+
+def _panels_of_data(lab: Lab, status: RunStatus) -> list[Any]:
+    """Of an imported data set: what it is and what its pairs are like, where a run shows its win rate and scores."""
+    everyone, now = lab.runs(), ("data set", *moment_of(status))
+    return [
+        (now, lambda: data_set.set_card(lab, status)),
+        (now, lambda: data_set.spread(lab, status, "length_ratio")),
+        (now, lambda: _examples_of_data(lab, status.run_id)),
+        (now, lambda: data_set.spread(lab, status, "gap")),
+        (now, lambda: data_set.results(lab, status)),
+        ([moment_of(one) for one in everyone], lambda: _runs(everyone)),
+    ]
+
+
+def _examples_of_data(lab: Lab, run_id: str) -> Markup:
+    found = pairs_page(lab.database, run_id, PairQuery(), limit=EXAMPLES, excerpt=600).rows
+    title, note = data_set.examples_title(found, run_id)
+    told = joined(_two_answers(row["prompt"], *_sides_of_pair(row)) for row in found)
+    return card(title, told or data_set.NO_PAIRS, note=note)
 
 
 def _with_interval(row: IterationOverview) -> dict[str, Any]:

@@ -209,6 +209,13 @@ def nothing_yet(status: RunStatus | None, what: str, when: str) -> Markup:
         return empty(
             f"No {what} yet", Markup("{} The run is at “{}” now; this page fills by itself.").format(when, stage)
         )
+    if status is not None and status.state == "imported":
+        return empty(
+            f"No {what} in this data set",
+            Markup("It was imported, and its file has none. See {}, or pick another one above.").format(
+                link("data", PAGES["data"])
+            ),
+        )
     return empty(
         f"No {what} in this run",
         Markup("{} Resume the run under {}, or pick another one above.").format(when, link("iterations", "Iterations")),

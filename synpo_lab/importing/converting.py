@@ -15,7 +15,7 @@ from synpo_lab.importing.known import Keys
 from synpo_lab.importing.look import Tally, read_block
 from synpo_lab.importing.plan import Reading
 from synpo_lab.metrics import repetition, similarity
-from synpo_lab.records import TABLES, EvalResult, Pair, Prompt, Response, Score, content_id
+from synpo_lab.records import TABLES, EvalResult, Pair, Prompt, Response, Role, Score, content_id
 
 ITERATION = 1  # imported rows are one round; round 0 is for what a run is given before its first
 SUITE = "imported"  # which evaluation the annotations of a judge belong to
@@ -71,9 +71,8 @@ def _add(example: Example, rows: dict[str, _Rows]) -> None:
     rows["prompts"].add(prompt, _key(prompt_id))
     for said in _distinct(example.answers):
         response_id = response_id_of(prompt_id, said)
-        response = Response(
-            ITERATION, response_id, prompt_id, "candidate", said.model, said.text, 0, "given", NO_SAMPLING
-        )
+        role: Role = "eval" if example.compared else "candidate"
+        response = Response(ITERATION, response_id, prompt_id, role, said.model, said.text, 0, "given", NO_SAMPLING)
         rows["responses"].add(response, _key(response_id))
         _add_scores(response_id, said, example.scorer, rows["scores"])
     if example.compared is not None:
