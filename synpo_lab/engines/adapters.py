@@ -37,12 +37,13 @@ def adapter_of(model: str | Path) -> Adapter | None:
     return Adapter(folder, _located(base, folder), int(config.get("r") or 0), _is_plain(config))
 
 
-def tokenizer_of(adapter: Adapter | None, base: str, *, trust_remote_code: bool) -> Any:
-    """The adapter's own tokenizer where training saved one, else the base's."""
+def tokenizer_of(model: str | Path, *, trust_remote_code: bool) -> Any:
+    """A model's tokenizer; an adapter's own where training saved one, else its base's."""
     from synpo_lab.models import load_tokenizer
 
-    has_own = adapter is not None and (adapter.folder / "tokenizer_config.json").is_file()
-    return load_tokenizer(adapter.folder if adapter and has_own else base, trust_remote_code=trust_remote_code)
+    adapter = adapter_of(model)
+    lacks_own = adapter is not None and not (adapter.folder / "tokenizer_config.json").is_file()
+    return load_tokenizer(adapter.base if adapter and lacks_own else model, trust_remote_code=trust_remote_code)
 
 
 def same_weights(one: str | Path, other: str | Path) -> bool:

@@ -54,7 +54,7 @@ class TransformersEngine:
         if isinstance(model, str | Path):
             adapter = _served(model)
             self._base = adapter.base if adapter else str(model)
-            tokenizer = tokenizer_of(adapter, self._base, trust_remote_code=trust_remote_code)
+            tokenizer = tokenizer_of(model, trust_remote_code=trust_remote_code)
             model = load_model(
                 self._base, device=config.device, dtype=config.dtype, trust_remote_code=trust_remote_code
             )
@@ -79,7 +79,7 @@ class TransformersEngine:
             return None
         other = copy.copy(self)
         other.name, other._adapter = name, adapter
-        other._tokenizer = tokenizer_of(adapter, self._base, trust_remote_code=self._trust)
+        other._tokenizer = tokenizer_of(model, trust_remote_code=self._trust)
         self._weights.use(adapter)
         return other
 

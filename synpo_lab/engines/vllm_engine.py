@@ -51,7 +51,7 @@ class VllmEngine:
         self._adapter = _served(model)
         self._base = self._adapter.base if self._adapter else str(model)
         self._takes_adapters = adapters or self._adapter is not None
-        self._tokenizer = self._own_tokenizer()
+        self._tokenizer = tokenizer_of(model, trust_remote_code=trust_remote_code)
         self._check_rank()
         self._core = _Core(self._base, config, trust_remote_code, adapters=self._takes_adapters)
 
@@ -62,7 +62,7 @@ class VllmEngine:
             return None
         other = copy.copy(self)
         other.name, other._adapter = name, adapter
-        other._tokenizer = other._own_tokenizer()
+        other._tokenizer = tokenizer_of(model, trust_remote_code=self._trust)
         other._check_rank()
         return other
 
@@ -142,9 +142,6 @@ class VllmEngine:
         if output.finish_reason not in ("stop", "length"):
             return unanswerable(request, f"vLLM ended it with {output.finish_reason!r}")
         return Completion(request.key, text, len(output.token_ids), output.finish_reason)
-
-    def _own_tokenizer(self) -> Any:
-        return tokenizer_of(self._adapter, self._base, trust_remote_code=self._trust)
 
     def _check_rank(self) -> None:
         if self._adapter and self._adapter.rank > self._config.vllm.max_lora_rank:

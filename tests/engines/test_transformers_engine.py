@@ -1,3 +1,4 @@
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,16 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LM
 from synpo_lab.chat import encode_examples, encode_prompts
 from synpo_lab.config import EngineConfig, SamplingConfig
 from synpo_lab.engines import batch as batches
-from synpo_lab.engines import transformers_engine
+from synpo_lab.engines import memory, transformers_engine
+from synpo_lab.engines.adapters import adapter_of
 from synpo_lab.engines.base import Completion, Request
 from synpo_lab.engines.transformers_engine import TransformersEngine
-from synpo_lab.errors import EngineError
+from synpo_lab.errors import EngineError, ModelError
+from synpo_lab.models import load_model, load_tokenizer
 from synpo_lab.training.batches import Tensors
 from synpo_lab.training.logps import AnswerLogps
 from tests.engines.conftest import Endings
+from tests.engines.tiny_adapter import save_adapter
 from tests.tiny_model import save_tiny, tiny_llama, tiny_tokenizer
 
 GREEDY = SamplingConfig(temperature=0, max_new_tokens=20)
@@ -275,3 +279,117 @@ def test_an_engine_opens_a_model_folder(tmp_path: Path) -> None:
     assert by_key(opened, requests(5), GREEDY) == by_key(given, requests(5), GREEDY)
     opened.close()
     assert opened._model is None
+
+
+CPU_ALLOCATION = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError(CPU_ALLOCATION), MemoryError(), RuntimeError("MPS backend out of memory")]
+)
+def test_a_cpu_or_mps_without_memory_halves_the_batch_too(
+    endings: Endings, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    asked = requests(30)
+    expected = by_key(endings(16), asked, WARM)
+    plain = batches.SlotBatch._forward
+
+    def scarce(self: Any, ids: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(ids) > 3:
+            raise error
+        return plain(self, ids, *rest)
+
+    monkeypatch.setattr(batches.SlotBatch, "_forward", scarce)
+    engine = endings(16)
+    assert by_key(engine, asked, WARM) == expected
+    monkeypatch.undo()
+    assert by_key(engine, asked, WARM) == expected
+    assert engine._batch_size == 2  # what did not fit once is not tried again
+
+
+def test_without_a_batch_size_as_many_rows_are_decoded_as_memory_holds(
+    endings: Endings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EngineConfig(threads=1)
+    engine = TransformersEngine("M_0", endings.model, config, tokenizer=endings.tokenizer)
+    by_key(engine, requests(3), GREEDY)
+    assert engine._batch_size == memory.MOST_ELSEWHERE
+    per_row = memory._bytes_per_row(endings.model, GREEDY.max_new_tokens)
+    # 2 layers, keys and values, 2 heads of 16, 256 columns (the context), 4 bytes; and logits
+    assert per_row == 2 * 2 * 2 * 16 * 256 * 4 + 4 * 8 * len(endings.tokenizer)
+    monkeypatch.setattr(memory, "_free", lambda device: 9 * per_row / memory.SHARE)
+    engine = TransformersEngine("M_0", endings.model, config, tokenizer=endings.tokenizer)
+    assert by_key(engine, requests(30), WARM) == by_key(endings(7), requests(30), WARM)
+    assert engine._batch_size == 8
+
+
+def adapted_folders(tmp_path: Path) -> tuple[Path, Path, Path]:
+    base = save_tiny(tmp_path / "base")
+    return base, save_adapter(base, tmp_path / "one", seed=1), save_adapter(base, tmp_path / "two", seed=2)
+
+
+def merged(folder: Path) -> TransformersEngine:
+    """The adapter merged into its base: the same function, other arithmetic."""
+    model = load_model(folder, device="cpu")
+    config = EngineConfig(threads=1)
+    return TransformersEngine("M", model, config, tokenizer=load_tokenizer(adapter_of(folder).base))  # type: ignore[union-attr]
+
+
+def test_adapters_share_one_loaded_base_and_compute_what_merging_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, one, two = adapted_folders(tmp_path)
+    loads: list[str] = []
+    plain = transformers_engine.load_model
+    monkeypatch.setattr(
+        transformers_engine, "load_model", lambda path, **how: loads.append(str(path)) or plain(path, **how)
+    )
+    config = EngineConfig(device="cpu", threads=1)
+    m0 = TransformersEngine("M_0", base, config)
+    m1, m2 = m0.beside("M_1", one), m0.beside("M_2", two)
+    assert m1 is not None
+    assert m2 is not None
+    asked = requests(20)
+    texts = [by_key(engine, asked, GREEDY) for engine in (m0, m1, m2)]
+    assert texts[0] == by_key(
+        TransformersEngine("M_0", plain(base, device="cpu"), config, tokenizer=m0._tokenizer), asked, GREEDY
+    )
+    assert texts[1] == by_key(merged(one), asked, GREEDY)
+    assert texts[2] == by_key(merged(two), asked, GREEDY)
+    assert len({str(sorted(t.items())) for t in texts}) == 3
+    assert by_key(m0, asked, GREEDY) == texts[0]
+    rows = [(request.prompt, "w1 w2") for request in asked]
+    assert list(m1.mean_logps(rows)) == pytest.approx(list(merged(one).mean_logps(rows)), abs=1e-5)
+    assert len(loads) == 1
+    assert (m1.name, m2.name) == ("M_1", "M_2")
+
+
+def test_two_adapters_may_generate_at_the_same_time(tmp_path: Path) -> None:
+    _, one, two = adapted_folders(tmp_path)
+    m1 = TransformersEngine("M_1", one, EngineConfig(device="cpu", threads=1, batch_size=3))
+    m2 = m1.beside("M_2", two)
+    assert m2 is not None
+    alone = by_key(m1, requests(20), WARM), by_key(m2, requests(20), WARM)
+    streams = [engine.generate(requests(20), WARM, seed=1) for engine in (m1, m2)]
+    together = [{made.key: made for made in stream} for stream in zip(*zip(*streams, strict=True), strict=True)]
+    assert tuple(together) == alone
+
+
+def test_other_weights_are_not_beside(tmp_path: Path) -> None:
+    base, *_ = adapted_folders(tmp_path)
+    engine = TransformersEngine("M_0", base, EngineConfig(device="cpu", threads=1))
+    assert engine.beside("M_1", save_tiny(tmp_path / "other", seed=4)) is None
+    odd = save_adapter(base, tmp_path / "odd", use_dora=True)
+    assert engine.beside("M_1", odd) is None
+    dora = TransformersEngine("M_1", odd, EngineConfig(device="cpu", threads=1))  # merged into a base of its own
+    assert by_key(dora, requests(5), GREEDY) == by_key(merged(odd), requests(5), GREEDY)
+
+
+def test_an_adapter_of_another_model_says_so(tmp_path: Path) -> None:
+    _, one, _ = adapted_folders(tmp_path)
+    wide = save_tiny(tmp_path / "wide", hidden=64)
+    told = json.loads((one / "adapter_config.json").read_text())
+    (one / "adapter_config.json").write_text(json.dumps(told | {"base_model_name_or_path": str(wide)}))
+    with pytest.raises(ModelError, match="does not fit its base") as caught:
+        TransformersEngine("M_1", one, EngineConfig(device="cpu", threads=1))
+    assert "train it again" in caught.value.hint
