@@ -13,7 +13,7 @@ from pages.prompt_rows import topic_name
 from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, told
 from pages.text import count, excerpt, number, one_line, signed, visible
 from storage.queries import Answer, Lineage, lineage, run_overview
-from storage.queries.lineage import KINDS, ORDERS, StoryQuery, beside, kind_of, pair_logps_of, stories
+from storage.queries.stories import KINDS, ORDERS, StoryQuery, beside, kind_of, pair_logps_of, stories
 from storage.queries.topics import topic_labels
 
 LEAD = "One prompt through all iterations: what each model answered, what changed, and what came of it."

@@ -41,7 +41,7 @@ class Mark:
 def mark_of(topic: int) -> Mark:
     """Colours take turns fastest; with each turn of theirs the shape changes."""
     shapes = list(SHAPES)
-    return Mark(SERIES[topic % len(SERIES)], shapes[(topic // len(SERIES) + topic) % len(shapes)])
+    return Mark(SERIES[topic % len(SERIES)], shapes[(2 * (topic // len(SERIES)) + topic) % len(shapes)])
 
 
 def prompt_map(run_id: str, points: Sequence[MapPoint], topics: Sequence[TopicSize], total: int) -> Markup:
