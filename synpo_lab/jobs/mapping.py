@@ -49,7 +49,8 @@ def find_topics(
     with storage_errors():
         run = open_store(home).run(run_id)
         environment = worker_environment(stored_config(run))
-    asked = ["--embeddings", embeddings, *(["--topics", str(number)] if number else [])]
+    model = embeddings if embeddings == TFIDF else str(Path(embeddings).expanduser().absolute())
+    asked = ["--embeddings", model, *(["--topics", str(number)] if number else [])]
     with (run.folder / "topics.log").open("wb") as log:
         process = subprocess.Popen(
             [*COMMAND, run_id, "--home", str(home.absolute()), *asked],
