@@ -51,9 +51,10 @@ def _random_access(path: Path, memory: pa.MemoryMappedFile) -> Iterator[pa.Recor
 
 
 def _cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches of bounded size. Copied: a slice that goes to another process would take all it was cut from along."""
     for batch in batches:
         for start in range(0, batch.num_rows, BLOCK_ROWS):
-            yield batch.slice(start, BLOCK_ROWS)
+            yield batch.take(pa.array(range(start, min(start + BLOCK_ROWS, batch.num_rows)), pa.int64()))
 
 
 def _batches(batches: Iterator[pa.RecordBatch], path: Path, name: str) -> Iterator[Block]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,13 @@ def test_a_torn_parquet_file_is_refused_as_a_whole(keep: int, tmp_path: Path) ->
     torn.write_bytes((tmp_path / "whole.parquet").read_bytes()[:keep])
     with pytest.raises(StorageFault, match="not a whole Parquet file"):
         found_in(torn)
+
+
+def test_a_block_of_a_large_arrow_batch_weighs_what_its_rows_do(tmp_path: Path) -> None:
+    as_arrow(tmp_path / "rows.arrow", [{"prompt": "x" * 1_000}] * 5_000)
+    blocks = list(open_source(str(tmp_path / "rows.arrow")).blocks())
+    assert [len(block) for block in blocks] == [1_000] * 5
+    assert max(len(pickle.dumps(block)) for block in blocks) < 1_200_000
 
 
 def test_a_torn_gzip_file_is_refused(tmp_path: Path) -> None:
