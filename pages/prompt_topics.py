@@ -86,7 +86,9 @@ def told_note(result: TopicResult) -> Markup:
 
 def worst_topics(lab: Lab, run_id: str | None) -> Markup:
     """For the overview: the topics the last iteration fell most at, and the way to all of them."""
-    results = [result for result in topic_results(lab.database, run_id or "") if result.score_change is not None]
+    if run_id is None:
+        return Markup("")
+    results = [result for result in topic_results(lab.database, run_id) if result.score_change is not None]
     if not results:
         return Markup("")
     latest = [result for result in results if result.iteration == results[0].iteration]
