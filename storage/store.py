@@ -18,7 +18,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from storage import parts, schema
-from storage.atomic import sweep, write_text
+from storage.atomic import link_or_copy, sweep, write_text
 from storage.errors import StorageFault, explained
 from storage.log import append_line, read_lines
 
@@ -65,8 +65,13 @@ class Store:
             raise StorageFault(f"there is no run {run_id!r}", hint="`synpo-lab status` lists the runs of this lab home")
         return RunStore(folder, self.tables, read_only=self.read_only)
 
-    def create_run(self, run_id: str, config_yaml: str, info: dict[str, Any]) -> "RunStore":
-        """Make a run's folder, whole or not at all. StorageFault when there is one of that id already."""
+    def create_run(
+        self, run_id: str, config_yaml: str, info: dict[str, Any], fill: "Callable[[RunStore], object] | None" = None
+    ) -> "RunStore":
+        """Make a run's folder, whole or not at all. StorageFault when there is one of that id already.
+
+        `fill` writes what it begins with, before anybody can see it.
+        """
         folder = self.runs_folder / _checked(run_id)
         self.check_writable()
         temporary = self.runs_folder / f".new-{run_id}-{secrets.token_hex(4)}"
@@ -76,6 +81,8 @@ class Store:
                 (temporary / "models").mkdir(parents=True)
                 write_text(temporary / "run.yaml", schema.whole_text(config_yaml))
                 write_text(temporary / "run.json", json.dumps({"created_at": time.time(), **info}, default=str))
+                if fill is not None:
+                    fill(RunStore(temporary, self.tables))
                 _claim(temporary, folder)
             except BaseException:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -159,6 +166,21 @@ class RunStore:
     def notes(self, kind: type[R]) -> list[R]:
         """Every note of the lab home the run lies in, oldest first."""
         return _notes(self.folder.parent.parent / "notes", kind)
+
+    def link(self, source: "RunStore", kind: type, iteration: int) -> None:
+        """Take over another run's records of a type and iteration as they are, by hard links where the disk can."""
+        self._check_writable()
+        theirs, ours = source._shelf(kind, iteration), self._shelf(kind, iteration)
+        with explained("copy to", ours.folder):
+            ours.folder.mkdir(parents=True, exist_ok=True)
+            for part in theirs.parts():
+                link_or_copy(part, ours.folder / part.name)
+        self._written.pop(ours, None)
+
+    def markers(self) -> list[str]:
+        """The names of everything that is marked complete."""
+        folder = self.folder / "markers"
+        return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.done"))
 
     def mark(self, name: str, payload: dict[str, Any] | None = None) -> None:
         """Say that `name` is complete, for example "iteration=1/improver". The payload is small JSON."""

@@ -37,9 +37,9 @@ def run(
 
     loaded = configs.load(config, overrides)
     folder, run_id = open_home(home), run_id or new_run_id(Path(config).stem)
-    with _ctrl_c_leaves_going(run_id, home):
+    with ctrl_c_leaves_going(run_id, home):
         launch(folder, loaded, run_id)
-        _started(run_id, home, folder, after=0, detach=detach, as_json=as_json)
+        started(run_id, home, folder, after=0, detach=detach, as_json=as_json)
 
 
 def resume(run_id: RunId, home: Home = None, detach: Detach = False, as_json: AsJson = False) -> None:
@@ -49,9 +49,9 @@ def resume(run_id: RunId, home: Home = None, detach: Detach = False, as_json: As
 
     folder = open_home(home)
     after = _log_size(folder, run_id)
-    with _ctrl_c_leaves_going(run_id, home):
+    with ctrl_c_leaves_going(run_id, home):
         resume_run(folder, run_id)
-        _started(run_id, home, folder, after=after, detach=detach, as_json=as_json)
+        started(run_id, home, folder, after=after, detach=detach, as_json=as_json)
 
 
 def stop(
@@ -94,7 +94,7 @@ def status(
         statuses = Watch(folder).runs()
         print_json([asdict(one) for one in statuses]) if as_json else _print_runs(statuses)
     elif follow:
-        with _ctrl_c_leaves_going(run_id, home):
+        with ctrl_c_leaves_going(run_id, home):
             _follow(run_id, home, folder, after=_log_size(folder, run_id), as_json=as_json)
     else:
         one = Watch(folder).run(run_id)
@@ -102,7 +102,8 @@ def status(
 
 
 @contextmanager
-def _ctrl_c_leaves_going(run_id: str, home: Path | None) -> Iterator[None]:
+def ctrl_c_leaves_going(run_id: str, home: Path | None) -> Iterator[None]:
+    """Ctrl-C inside the block ends the command, not the run."""
     try:
         yield
     except KeyboardInterrupt:
@@ -115,7 +116,8 @@ def _ctrl_c_leaves_going(run_id: str, home: Path | None) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _started(run_id: str, home: Path | None, folder: Path, *, after: int, detach: bool, as_json: bool) -> None:
+def started(run_id: str, home: Path | None, folder: Path, *, after: int, detach: bool, as_json: bool) -> None:
+    """Follow a run that was just started, or say how to."""
     if not detach:
         return _follow(run_id, home, folder, after=after, as_json=as_json)
     if as_json:

@@ -34,7 +34,7 @@ def launch(home: Path, config: RunConfig, run_id: str | None = None, *, name: st
     pinned = with_absolute_paths(config)
     with storage_errors():
         run = open_store(home).create_run(run_id, pinned.to_yaml(), provenance(pinned))
-        _start(run, pinned)
+        start_worker(run, pinned)
     return run_id
 
 
@@ -52,7 +52,7 @@ def resume(home: Path, run_id: str) -> None:
             raise RunError(
                 f"run {run_id} is {state}: there is nothing to resume", hint="start another with `synpo-lab run`"
             )
-        _start(run, stored_config(run))
+        start_worker(run, stored_config(run))
 
 
 def new_run_id(name: str) -> str:
@@ -76,7 +76,8 @@ def _absolute(value: str) -> str:
     return value if value in BUILT_IN or value.startswith("hub:") or not path.exists() else str(path.absolute())
 
 
-def _start(run: RunStore, config: RunConfig) -> None:
+def start_worker(run: RunStore, config: RunConfig) -> None:
+    """Start the process that works on a run, and wait until it has it. RunError when it dies at once."""
     with (run.folder / "worker.log").open("ab") as log:
         worker = subprocess.Popen(
             [*WORKER, str(run.folder.parent.parent.absolute()), run.run_id],
