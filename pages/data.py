@@ -147,8 +147,9 @@ def build(lab: Lab) -> None:
 
     @told
     def delete_it(name: str | None) -> list[Any]:
-        if name:
-            delete_import(lab.home, name)
+        if not name:  # it was not confirmed
+            return [gr.skip()] * (1 + len(shown))
+        delete_import(lab.home, name)
         return [picked(lab, next((status.run_id for status in lab.runs()), None)), *_list(lab)]
 
     on_load(lab, open_page, [picker, *shown])
