@@ -211,7 +211,7 @@ def _grid(found: list[GridResult]) -> Markup:
         Column("win rate against M₀ there", lambda one: percent(one.win_rate), True),
         Column("mean length", lambda one: number(one.mean_length, 0), True, "characters"),
         Column("answers", lambda one: count(one.n), True),
-        Column("", lambda one: pill("became M", "kept") if one.won else ""),
+        Column("", _fate),
         Column(
             "ahead by",
             lambda one: signed(ahead.get(one.iteration)) if one.won else "",
@@ -222,8 +222,20 @@ def _grid(found: list[GridResult]) -> Markup:
     return card(
         "Which β won",
         table(columns, found),
-        note="each β is trained, the best on the validation seeds becomes the policy",
+        note="each β is trained, the best on the validation seeds becomes the policy"
+        + (
+            "; clearly worse ones were stopped early"
+            if any(one.stopped_at and one.won is False for one in found)
+            else ""
+        ),
     )
+
+
+def _fate(one: GridResult) -> Markup | str:
+    if one.stopped_at is None:
+        return pill("became M", "kept") if one.won else ""
+    word = "stopped at" if one.won is False else "racing, at"
+    return pill(f"{word} step {count(one.stopped_at)}", "dropped" if one.won is False else "queued")
 
 
 def _log(lab: Lab, status: RunStatus, rows: list[dict[str, Any]], total: int) -> Markup:

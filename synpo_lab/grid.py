@@ -1,8 +1,12 @@
 """A grid of trainings in words and numbers: which beta won, and by how much."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean, variance
 
 from storage.queries import GridResult
+
+CERTAIN = 99.0  # standard errors behind, where every prompt says the same
 
 
 def leads(results: Sequence[GridResult]) -> dict[int, float]:
@@ -10,7 +14,30 @@ def leads(results: Sequence[GridResult]) -> dict[int, float]:
     or where there was nothing to choose from."""
     found = {}
     for winner in (result for result in results if result.won):
-        others = [one.score for one in results if one.iteration == winner.iteration and one is not winner]
+        others = [one.score for one in _finished(results, winner.iteration) if one is not winner]
         if others:
             found[winner.iteration] = winner.score - max(others)
     return found
+
+
+def clearly_worse(scores: Mapping[float, Mapping[str, float]], errors: float = 2.0) -> dict[float, float]:
+    """Which members of a grid are behind the best by more than `errors` standard errors, and by how many.
+
+    `scores` are each member's by prompt; the differences are taken prompt by prompt, on those that both answered.
+    """
+    means = {member: fmean(found.values()) for member, found in scores.items() if found}
+    leader = max(means, key=lambda member: means[member])
+    behind = {member: _behind(scores[member], scores[leader]) for member in means if member != leader}
+    return {member: by for member, by in behind.items() if by > errors}
+
+
+def _behind(one: Mapping[str, float], leader: Mapping[str, float]) -> float:
+    lost = [leader[prompt] - one[prompt] for prompt in sorted(one.keys() & leader.keys())]
+    if len(lost) < 2:
+        return 0.0
+    error = math.sqrt(variance(lost) / len(lost))
+    return min(fmean(lost) / error, CERTAIN) if error else CERTAIN if fmean(lost) > 0 else 0.0
+
+
+def _finished(results: Sequence[GridResult], iteration: int) -> list[GridResult]:
+    return [one for one in results if one.iteration == iteration and one.stopped_at is None]

@@ -24,15 +24,17 @@ FROM (
 WHERE place % greatest(1, CAST(ceil(logged / $points) AS BIGINT)) = 0 OR place = logged - 1
 ORDER BY step
 """
-# A variant's name ends its model's name: M_1-beta=4.
+# A variant's name ends its model's name: M_1-beta=4, and M_1-beta=4-step=40 in a race; its last word counts.
 _GRID = """
-SELECT iteration, regexp_extract(model_a, '-(beta=.+)$', 1) AS variant,
-    TRY_CAST(regexp_extract(model_a, '-beta=(.+)$', 1) AS DOUBLE) AS beta,
+SELECT iteration, regexp_extract(model_a, '-(beta=.+?)(-step=[0-9]+)?$', 1) AS variant,
+    TRY_CAST(regexp_extract(model_a, '-beta=(.+?)(-step=[0-9]+)?$', 1) AS DOUBLE) AS beta,
+    TRY_CAST(regexp_extract(model_a, '-step=([0-9]+)$', 1) AS INTEGER) AS stopped_at,
     avg(score_a) AS score, stddev_samp(score_a) FILTER (isfinite(score_a)) / sqrt(count(*)) AS se, count(*) AS n,
     avg(CASE winner WHEN 'a' THEN 1 WHEN 'tie' THEN 0.5 ELSE 0 END) AS win_rate, avg(len_a) AS mean_length
 FROM evals
 WHERE run_id = $run_id AND suite = $validation
-GROUP BY iteration, variant, beta
+GROUP BY iteration, variant, beta, stopped_at
+QUALIFY row_number() OVER (PARTITION BY iteration, variant ORDER BY stopped_at DESC NULLS FIRST) = 1
 ORDER BY iteration, beta NULLS FIRST, variant
 """
 _EVALS = """
@@ -75,6 +77,7 @@ class GridResult:
     win_rate: float  # against M_0
     mean_length: float  # characters
     won: bool | None  # whether it became M_t; None while that is open
+    stopped_at: int | None = None  # the step of a race that it did not get beyond, None when trained to its end
 
 
 def variants(database: Database, run_id: str, iteration: int | None = None) -> list[Row]:
@@ -120,4 +123,4 @@ def _chosen_beta(database: Database, run_id: str, iteration: int) -> float | Non
 
 
 def _won(row: Row, chosen: float | None) -> bool | None:
-    return None if chosen is None else row["beta"] == chosen
+    return None if chosen is None else row["beta"] == chosen and row["stopped_at"] is None

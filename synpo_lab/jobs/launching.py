@@ -18,7 +18,8 @@ from synpo_lab.jobs.watching import log_tail
 
 WORKER = (sys.executable, "-P", "-m", "synpo_lab.jobs.worker")  # -P: nothing in the current folder shadows a module
 START_SECONDS = 30.0
-BUILT_IN = {"pocket", "seeds", "none"}  # words that name no file even where a file of that name lies about
+# Words that name no file even where a file of that name lies about.
+BUILT_IN = {"", "pocket", "seeds", "none", "plain", "fsdp", "zero2"}
 REPORTED = {0, 2}  # a worker's exit codes: it said how the run ended, or another worker had the run
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -67,7 +68,13 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     evaluation = config.evaluation.model_copy(update={"suite": _absolute(config.evaluation.suite)})
     keywords = config.keywords.model_copy(update={"source": _absolute(config.keywords.source)})
     source = config.source.model_copy(update={"paths": [_absolute(path) for path in config.source.paths]})
-    named = {"policy": _absolute(config.policy), "seeds": _absolute(config.seeds)}
+    training = config.training.model_copy(update={"accelerate": _absolute(config.training.accelerate)})
+    named = {
+        "policy": _absolute(config.policy),
+        "seeds": _absolute(config.seeds),
+        "chat_template": _absolute(config.chat_template),
+        "training": training,
+    }
     return config.model_copy(update=named | {"evaluation": evaluation, "keywords": keywords, "source": source})
 
 

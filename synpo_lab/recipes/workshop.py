@@ -5,16 +5,13 @@ A recipe says *what* is done and in which order. Here is *how* a stage meets eng
 
 import itertools
 import json
-import os
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any, TypeVar
 
 from synpo_lab.config import RunConfig, SamplingConfig, SFTConfig
@@ -22,8 +19,9 @@ from synpo_lab.engines import KeptEngine, open_engine
 from synpo_lab.engines.base import Engine
 from synpo_lab.errors import DataError, EngineError, TrainingError
 from synpo_lab.keywords import KeywordList, keyword_lists
-from synpo_lab.models import replace_folder
+from synpo_lab.models import with_chat_template
 from synpo_lab.pocket import resolve_policy
+from synpo_lab.recipes.beta_grid import BetaGrid
 from synpo_lab.records import (
     EvalResult,
     Note,
@@ -40,7 +38,7 @@ from synpo_lab.records import (
 )
 from synpo_lab.run import Run, tracked
 from synpo_lab.scorers import open_scorer
-from synpo_lab.scorers.base import is_ranker, release
+from synpo_lab.scorers.base import is_ranker, release, watch
 from synpo_lab.seeds import load_paragraphs, load_prompts, load_seeds
 from synpo_lab.stages.answer import Question, answer, response_id
 from synpo_lab.stages.build_pairs import build_pairs
@@ -49,9 +47,8 @@ from synpo_lab.stages.filter_pairs import filter_pairs
 from synpo_lab.stages.generate_prompts import Sieve, generator_rows, prompt_records, prompt_requests
 from synpo_lab.stages.improve import improver_rows
 from synpo_lab.stages.look import draw, look
-from synpo_lab.stages.score import score
+from synpo_lab.stages.score import is_last, score
 from synpo_lab.templates import TEMPLATES
-from synpo_lab.training.preference import train_preference
 from synpo_lab.training.sft import train_sft
 from synpo_lab.training.trainer import optimizer_steps
 
@@ -73,7 +70,9 @@ class Workshop:
         self._kept = KeptEngine(self._open)
         self.templates = TEMPLATES[config.templates]
         self.scorer = open_scorer(config.scorer)
-        self.policy = resolve_policy(config.policy)
+        self.policy: str | Path = resolve_policy(config.policy)
+        if config.chat_template:
+            self.policy = with_chat_template(self.policy, config.chat_template, run.model_folder(INITIAL))
         self.evaluation = _by_id(load_prompts(config.evaluation.suite)[: config.evaluation.limit])
         self.seeds = split_seeds(
             load_seeds(config.seeds, config.seeds_limit), config.validation.share, run.seed_for("split")
@@ -81,7 +80,10 @@ class Workshop:
         self.run.save(self.seeds)
         self.suite = suite_name(config.evaluation.suite)
         self.run.save(_held_out(self.evaluation, self.suite))
-        self.totals = {s.response_id: s.value for s in run.read(Score) if s.aspect == "total"}  # by response id
+        self.totals: dict[str, float] = {}  # by response id
+        self.graded: set[str] = set()  # response ids, those included whose answer got no total
+        for known in run.read(Score):
+            self._noted(known)
         self.anchors: dict[str, str] = {}  # prompt -> the answer that a ranker compares others with
 
     @property
@@ -129,12 +131,12 @@ class Workshop:
     ) -> str:
         """SFT of the model called `start` on (prompt, answer) rows; the result is called `name`."""
         training = partial(train_sft, self.weights(start), rows, config)
-        self._train(
+        self.train(
             training, name, iteration, trainee, optimizer_steps(len(rows), config), {"rows": len(rows), "start": start}
         )
         return name
 
-    def _train(
+    def train(
         self,
         training: Callable[..., Path],
         name: str,
@@ -143,7 +145,9 @@ class Workshop:
         steps: int,
         payload: dict[str, Any],
         variant: str = "",
+        checkpoints: str = "",
     ) -> None:
+        """Runs `training` into the model called `name`, its steps saved and counted. Nothing when that is done already."""
         step = f"iteration={iteration}/{name}"
         if self.run.done(step):
             return
@@ -163,9 +167,10 @@ class Workshop:
                     seed=self.run.seed_for("training", trainee, iteration),
                     log=log,
                     should_stop=self.run.stop_requested,
-                    checkpoints=self.run.model_folder(f".{name}.checkpoints"),
+                    checkpoints=self.run.model_folder(checkpoints or f".{name}.checkpoints"),
                     device=self.config.engine.device,
                     trust_remote_code=self.config.trust_remote_code,
+                    **self.config.training.model_dump(),
                 )
             finally:
                 steps_log.flush()
@@ -235,25 +240,34 @@ class Workshop:
         return by_prompt(made)
 
     def grade(self, responses: Iterable[Response], prompts: Texts, iteration: int) -> None:
-        """Scores the responses that have no score yet; `self.totals` then knows all that can be scored."""
+        """Scores the responses that were not scored yet; `self.totals` then knows all that can be scored."""
         listed = list(responses)
-        todo = [response for response in listed if response.response_id not in self.totals]
+        if is_ranker(self.scorer):
+            self._add_anchors(listed, prompts)
+        todo = [response for response in listed if response.response_id not in self.graded]
         if not todo:
             return
         self._kept.close()  # a scorer may need its memory
-        if is_ranker(self.scorer):
-            self._add_anchors(listed, prompts)
         with self.run.stage("score", iteration, total=len(todo)) as progress:
-            for chunk in tracked(_chunks(todo), progress, count=len):
-                scores = list(score(self.scorer, chunk, prompts, self.anchors))
-                self.run.save(scores)
-                self.totals.update((s.response_id, s.value) for s in scores if s.aspect == "total")
-        release(self.scorer)
+            watch(self.scorer, progress.check_stop)
+            try:
+                for chunk in _chunks(todo):
+                    made = score(self.scorer, chunk, prompts, self.anchors)
+                    self.run.save(tracked(map(self._noted, made), progress, count=is_last))
+            finally:
+                release(self.scorer)
         unscored = sum(response.response_id not in self.totals for response in todo)
         if unscored:
             self.run.log(
                 f"iteration {iteration}: {unscored} of {len(todo)} answers got no score and are left out", "warning"
             )
+
+    def _noted(self, known: Score) -> Score:
+        if is_last(known):
+            self.graded.add(known.response_id)
+        if known.aspect == "total":
+            self.totals[known.response_id] = known.value
+        return known
 
     def _add_anchors(self, responses: Sequence[Response], prompts: Texts) -> None:
         """What a ranker compares with: a seed's gold answer, else M_0's answer, else the first of those given."""
@@ -393,41 +407,17 @@ class Workshop:
         return sorted(kept, key=lambda pair: pair.pair_id)
 
     def optimise(self, iteration: int) -> str:
-        """M_t by SimPO on the pool: one training per beta, the best on the validation seeds is kept."""
+        """M_t by preference optimisation on the pool: one training per beta, the best on the validation seeds is kept."""
         name, step = f"M_{iteration}", f"iteration={iteration}/policy"
+        grid = BetaGrid(self, iteration)
         if not self.run.done(step):
-            self._choose_beta(name, step, iteration)
-        for beta in self.config.simpo.betas:
-            shutil.rmtree(self.run.model_folder(_variant(name, beta)), ignore_errors=True)
+            chosen = grid.choose(self.pool(iteration))
+            self.run.mark(step, chosen)
+            beta, scores = chosen["beta"], chosen["validation"]
+            self.run.log(f"{name} is beta {beta:g}, mean score {scores[f'{beta:g}']:.3f} on the seeds, of {scores}")
+        grid.clear()
         self.look(iteration)
         return name
-
-    def _choose_beta(self, name: str, step: str, iteration: int) -> None:
-        pool = self.pool(iteration)
-        means = {beta: self._mean_with(beta, pool, iteration) for beta in self.config.simpo.betas}
-        best = max(means, key=lambda beta: means[beta])
-        _keep(self.run.model_folder(_variant(name, best)), self.run.model_folder(name))
-        validation = {f"{beta:g}": mean for beta, mean in means.items()}
-        self.run.mark(step, {"beta": best, "validation": validation, "pairs": len(pool)})
-        self.run.log(f"{name} is beta {best:g}, mean score {means[best]:.3f} on the seeds, of {validation}")
-
-    def _mean_with(self, beta: float, pool: Sequence[Pair], iteration: int) -> float:
-        """Trains one member of the grid and returns its mean score on the validation seeds."""
-        config = self.config.simpo
-        start = INITIAL if config.start == "initial" else f"M_{iteration - 1}"
-        name = _variant(f"M_{iteration}", beta)
-        rows = [(pair.prompt, pair.chosen, pair.rejected) for pair in pool]
-
-        self._train(
-            partial(train_preference, self.weights(start), rows, config, beta=beta),
-            name,
-            iteration,
-            "policy",
-            optimizer_steps(len(rows), config),
-            {"pairs": len(rows), "start": start, "beta": beta},
-            variant=f"beta={beta:g}",
-        )
-        return self.validate(name, iteration)
 
     # The trainer's eye
 
@@ -467,15 +457,15 @@ class Workshop:
 
     # Evaluation
 
-    def validate(self, model: str, iteration: int) -> float:
-        """Mean score on the validation seeds; the comparison with M_0 there is saved as suite "validation"."""
+    def validate(self, model: str, iteration: int) -> list[EvalResult]:
+        """The comparison with M_0 on the validation seeds, saved as suite "validation"."""
         texts = {seed.seed_id: seed.prompt for seed in self.validation_seeds}
         results = self._compare(model, texts, VALIDATION, iteration, self.config.validation.samples)
         if not results:
             raise DataError(
                 f"{model} and M_0 answered no validation seed", hint="the run's log says why; mend it and resume"
             )
-        return fmean(result.score_a for result in results)
+        return results
 
     def evaluate(self, iteration: int) -> None:
         """M_t against M_0 on the held-out prompts."""
@@ -495,6 +485,10 @@ class Workshop:
         self.grade(made, prompts, iteration)
         results = list(compare(made, by_prompt(initial), self.totals, suite=suite, iteration=iteration))
         self.run.save(results)
+        if len(results) < len(questions):
+            self.run.log(
+                f"{suite}: {len(results)} of {len(questions)} comparisons of {model} with M_0 were possible", "warning"
+            )
         return results
 
 
@@ -552,22 +546,3 @@ def _train_step(logged: dict[str, Any], iteration: int, trainee: Trainee, varian
     names = [field.name for field in fields(TrainStep) if field.name not in ("iteration", "trainee", "variant")]
     values: dict[str, Any] = {name: logged.get(name) for name in names}
     return TrainStep(iteration=iteration, trainee=trainee, variant=variant, **values)
-
-
-def _variant(name: str, beta: float) -> str:
-    return f"{name}-beta={beta:g}"
-
-
-def _keep(variant: Path, folder: Path) -> None:
-    """`folder` becomes the variant, by hard links where the disk can: a crash in between leaves the variant whole."""
-    draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(variant, draft, copy_function=_link_or_copy)
-    replace_folder(draft, folder)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -56,6 +56,7 @@ def in_processes(
             "how": {name: getattr(execution, name) for name in _PASSED_ON},
             "more": {name: str(value) if isinstance(value, Path) else value for name, value in more.items()},
             "starter": os.getpid(),
+            "processes": execution.processes,
         }
         (scratch / "task.json").write_text(json.dumps(task), encoding="utf-8")
         _work(scratch, execution)
@@ -126,13 +127,11 @@ def _kill(group: "subprocess.Popen[bytes]") -> None:
 
 def _command(scratch: Path, how: Execution) -> list[str]:
     launch = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={how.processes}"]
-    launch += ["--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no"]
+    launch += ["--num_machines=1", "--main_process_port=0", "--dynamo_backend=no"]
     if how.accelerate:
         launch.append(f"--config_file={_config_file(how.accelerate)}")
-    elif how.device == "cpu" or not _has_cuda():
-        launch.append("--cpu")
     else:
-        launch.append("--multi_gpu")
+        launch.append("--multi_gpu")  # on CPUs too: with --cpu, accelerate starts one process and no more
     return [*launch, "-m", "synpo_lab.training.process", str(scratch)]
 
 
@@ -151,12 +150,6 @@ def _config_file(name: str) -> Path:
             hint=f"set training.accelerate to {' or '.join(SHIPPED)}, or to a file that `accelerate config` wrote",
         )
     return file
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _failure(scratch: Path, code: int) -> LabError:

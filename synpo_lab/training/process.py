@@ -10,7 +10,7 @@ from typing import Any, cast
 import psutil
 
 from synpo_lab.config import SFTConfig, SimPOConfig
-from synpo_lab.errors import LabError
+from synpo_lab.errors import LabError, TrainingError
 from synpo_lab.training.trainer import How, TrainingStopped
 
 
@@ -21,10 +21,11 @@ def main(scratch: Path) -> int:
     except TrainingStopped as stopped:
         (scratch / "stopped").write_text(str(stopped), encoding="utf-8")
     except LabError as error:
+        rank = os.environ.get("RANK", "0")
         said = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        draft = scratch / f".error-{os.environ['RANK']}"
+        draft = scratch / f".error-{rank}"
         draft.write_text(json.dumps(said), encoding="utf-8")
-        os.replace(draft, scratch / f"error-{os.environ['RANK']}.json")
+        os.replace(draft, scratch / f"error-{rank}.json")
         return 1
     return 0
 
@@ -33,6 +34,11 @@ def _train(task: dict[str, Any], scratch: Path) -> None:
     from synpo_lab.training.preference import train_preference
     from synpo_lab.training.sft import train_sft
 
+    if int(os.environ.get("WORLD_SIZE", "1")) != task["processes"]:
+        raise TrainingError(
+            f"accelerate started {os.environ.get('WORLD_SIZE', '1')} processes, not training.processes = {task['processes']}",
+            hint="num_processes in the accelerate config must be the same, or left out",
+        )
     rows = [tuple(row) for row in task["rows"]]
     with (scratch / "steps.jsonl").open("a", encoding="utf-8", buffering=1) as steps:
 

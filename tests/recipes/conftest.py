@@ -12,7 +12,7 @@ import pytest
 from synpo_lab.config import RunConfig, SamplingConfig, parse
 from synpo_lab.engines.base import Check, Completion, Request, never
 from synpo_lab.home import open_store
-from synpo_lab.recipes import get, workshop
+from synpo_lab.recipes import beta_grid, get, workshop
 from synpo_lab.run import Run
 from synpo_lab.templates import TEMPLATES
 
@@ -89,7 +89,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     """
     monkeypatch.setattr(workshop, "open_engine", StandInEngine)
     monkeypatch.setattr(workshop, "train_sft", _stand_in_training)
-    monkeypatch.setattr(workshop, "train_preference", _stand_in_training)
+    monkeypatch.setattr(beta_grid, "train_preference", _stand_in_training)
     policy = tmp_path / "initial"
     policy.mkdir()
     (policy / "model.safetensors").write_text("M_0")
