@@ -15,6 +15,8 @@ from synpo_lab.errors import ModelError
 
 IGNORED = -100  # what transformers' losses skip
 
+Turns = tuple[tuple[str, str], ...]  # (user, model), the earliest first
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -34,9 +36,11 @@ class Example:
         return Example(self.prompt[-kept:], answer) if kept < len(self.prompt) else Example(self.prompt, answer)
 
 
-def encode_prompts(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each prompt, ready for generation."""
-    return _token_ids(tokenizer, [_render(tokenizer, prompt) for prompt in prompts])
+def encode_prompts(tokenizer: Any, prompts: Sequence[str], histories: Sequence[Turns] | None = None) -> list[list[int]]:
+    """Token ids of each prompt, after the turns of its history if there are any, ready for generation."""
+    before = histories if histories is not None else [()] * len(prompts)
+    asked = zip(prompts, before, strict=True)
+    return _token_ids(tokenizer, [_render(tokenizer, prompt, history=turns) for prompt, turns in asked])
 
 
 def encode_examples(tokenizer: Any, rows: Sequence[tuple[str, str]]) -> list[Example]:
@@ -52,6 +56,11 @@ def encode_examples(tokenizer: Any, rows: Sequence[tuple[str, str]]) -> list[Exa
         Example(prompt, _answer_ids(tokenizer, prompt, whole, tail, ends))
         for prompt, whole, tail in zip(_token_ids(tokenizer, before), _token_ids(tokenizer, after), tails, strict=True)
     ]
+
+
+def encode_chats(tokenizer: Any, rows: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Token ids of each (prompt, answer) as the template renders it, with all it adds: what reward models are trained on."""
+    return _token_ids(tokenizer, [_render(tokenizer, prompt, answer) for prompt, answer in rows])
 
 
 def end_tokens(tokenizer: Any) -> list[int]:
@@ -72,13 +81,19 @@ def _turn_end(tokenizer: Any) -> int | None:
     return next((token for token in ids if token in special), None)
 
 
-def _render(tokenizer: Any, prompt: str, answer: str | None = None) -> str:
-    chat = [{"role": "user", "content": prompt}]
+def _render(tokenizer: Any, prompt: str, answer: str | None = None, history: Turns = ()) -> str:
+    roles = ("user", "assistant")
+    chat = [{"role": role, "content": text} for turn in history for role, text in zip(roles, turn, strict=True)]
+    chat.append({"role": "user", "content": prompt})
     if answer is not None:
         chat.append({"role": "assistant", "content": answer})
     try:
         text: str = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=answer is None)
     except TemplateError as error:
+        if history:
+            raise ModelError(
+                f"the chat template refuses a conversation of several turns: {error}", hint="begin a new conversation"
+            ) from None
         raise ModelError(
             f"the chat template refuses a plain question{' and answer' if answer else ''}: {error}",
             hint="use a template that takes one user turn and one assistant turn, without a system turn",

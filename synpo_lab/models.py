@@ -38,12 +38,15 @@ SMALL = 20_000_000  # parameters
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
-def load_tokenizer(path: str | Path, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    path: str | Path, *, trust_remote_code: bool = False, revision: str | None = None
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a model folder, fit for chat: it has a chat template, an end token and a padding token.
 
-    Raises ModelError when it cannot be read or lacks one of the first two.
+    `revision` is a hub model's. Raises ModelError when it cannot be read or lacks one of the first two.
     """
     name, options = _source(path, trust_remote_code)
+    options |= {"revision": revision} if revision else {}
     tokenizer = _reading(path, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **options))
     return check_tokenizer(tokenizer, where=str(path))
 

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from typing_extensions import TypeIs
 
+from synpo_lab.engines.base import Check
+
 Aspects = dict[str, float]
 
 
@@ -36,6 +38,12 @@ def is_ranker(scorer: "Scorer | Ranker") -> "TypeIs[Ranker]":
     return hasattr(scorer, "compare")
 
 
+def watch(scorer: "Scorer | Ranker", check: Check) -> None:
+    """Let `check` interrupt the scorer's work by what it raises, where the scorer has a `check` to call."""
+    if hasattr(scorer, "check"):
+        scorer.check = check
+
+
 def release(scorer: "Scorer | Ranker") -> None:
     """Give back what the scorer holds (a model); it loads it again when it is asked again."""
     close = getattr(scorer, "close", None)
@@ -48,8 +56,7 @@ def against_anchors(ranker: Ranker, rows: Iterable[tuple[str, str]], anchors: Ma
 
     The gap of two answers of which one is the anchor is exactly the ranker's; of two others it is the difference of theirs.
     """
-    listed = list(rows)
-    others = [(prompt, answer, anchors[prompt]) for prompt, answer in listed]
-    asked = ranker.compare([row for row in others if row[1] != row[2]])
+    others = [(prompt, answer, anchors[prompt]) for prompt, answer in rows]
+    asked = ranker.compare(row for row in others if row[1] != row[2])
     for _, answer, other in others:
         yield {"total": 0.0} if answer == other else next(asked)

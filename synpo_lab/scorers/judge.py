@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from synpo_lab.config import ScorerConfig
+from synpo_lab.config import SamplingConfig, ScorerConfig
 from synpo_lab.engines import open_engine
-from synpo_lab.engines.base import Engine, Request
+from synpo_lab.engines.base import Check, Engine, Request, never
+from synpo_lab.records import content_id
 from synpo_lab.scorers.base import Aspects
 from synpo_lab.scorers.identity import identity, where
 
@@ -43,8 +44,10 @@ Better: tie
 RATING = re.compile(r"Rating: (10|[1-9])\.?")
 BETTER = re.compile(r"Better: (A|B|tie)\.?")
 SAID = {"A": 1.0, "B": -1.0, "tie": 0.0}
-CHUNK = 256
+CHUNK = 256  # texts asked together
 SEED = 0
+AGAIN = 0.7  # the temperature at which what could not be read is asked again: greedily it would say the same
+Read = Callable[[str], float | None]
 
 
 class GradingJudge:
@@ -53,10 +56,11 @@ class GradingJudge:
     def __init__(self, config: ScorerConfig) -> None:
         self._asked = _Asked(config, GRADED)
         self.name = self._asked.name
+        self.check: Check = never
 
     def score(self, rows: Iterable[tuple[str, str]]) -> Iterator[Aspects]:
         texts = (GRADED.format(prompt=prompt, answer=answer) for prompt, answer in rows)
-        for rating in self._asked.all(texts, _rating):
+        for rating in self._asked.all(texts, _rating, self.check):
             yield {"unparsed": 1.0} if rating is None else {"total": rating, "unparsed": 0.0}
 
     def close(self) -> None:
@@ -70,6 +74,7 @@ class ComparingJudge:
     def __init__(self, config: ScorerConfig) -> None:
         self._asked = _Asked(config, PAIRWISE)
         self.name = self._asked.name
+        self.check: Check = never
 
     def compare(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[Aspects]:
         texts = (
@@ -77,7 +82,7 @@ class ComparingJudge:
             for prompt, one, other in rows
             for first, second in ((one, other), (other, one))
         )
-        verdicts = self._asked.all(texts, _better)
+        verdicts = self._asked.all(texts, _better, self.check)
         for there in verdicts:
             back = next(verdicts)
             if there is None or back is None:
@@ -99,30 +104,33 @@ class _Asked:
         self.name = identity(self._config, text)
         self._engine: Engine | None = None
 
-    def all(self, texts: Iterable[str], read: Callable[[str], float | None]) -> Iterator[float | None]:
-        waiting = iter(texts)
+    def all(self, texts: Iterable[str], read: Read, check: Check) -> Iterator[float | None]:
+        """What is read of the answer to each text, in order; a text that comes twice is asked once."""
+        waiting, sampling = iter(texts), self._config.judge.sampling
+        again = sampling.model_copy(update={"temperature": max(sampling.temperature, AGAIN)})
         while chunk := list(islice(waiting, CHUNK)):
-            found = dict(self._some(dict(enumerate(chunk)), read, SEED))
-            again = {place: chunk[place] for place, value in found.items() if value is None}
-            found.update(self._some(again, read, SEED + 1))
-            yield from (found[place] for place in range(len(chunk)))
+            found = dict(self._some(dict.fromkeys(chunk), read, sampling, check))
+            unread = [text for text, value in found.items() if value is None]
+            found.update(self._some(unread, read, again, check))
+            yield from (found[text] for text in chunk)
 
     def _some(
-        self, texts: dict[int, str], read: Callable[[str], float | None], seed: int
-    ) -> Iterator[tuple[int, float | None]]:
-        requests = [Request(str(place), text) for place, text in texts.items()]
-        sampling = self._config.judge.sampling
-        said = self._open().generate(requests, sampling, seed=seed) if requests else iter(())
-        for completion in said:
+        self, texts: Iterable[str], read: Read, sampling: SamplingConfig, check: Check
+    ) -> Iterator[tuple[str, float | None]]:
+        asked = {content_id("judge", text): text for text in texts}
+        if not asked:
+            return
+        requests = [Request(key, text) for key, text in asked.items()]
+        for completion in self._open().generate(requests, sampling, seed=SEED, check=check):
             ended = completion.finish_reason == "stop"
-            yield int(completion.key), read(completion.text) if ended else None
+            yield asked[completion.key], read(completion.text) if ended else None
 
     def _open(self) -> Engine:
         if self._engine is None:
             config = self._config
             self._engine = open_engine(
                 "judge", where(config), config.judge.engine, trust_remote_code=config.trust_remote_code, initial=True
-            )  # fmt: skip
+            )
         return self._engine
 
     def close(self) -> None:

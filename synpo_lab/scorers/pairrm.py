@@ -5,7 +5,7 @@ row, and the marker's last hidden states are compared: head([source; one]) - hea
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,15 +13,16 @@ from torch import nn
 from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model, DebertaV2PreTrainedModel
 
 from synpo_lab.config import ScorerConfig
+from synpo_lab.engines.base import Check, never
 from synpo_lab.errors import ModelError
-from synpo_lab.models import out_of_memory, pick_device, pick_dtype
+from synpo_lab.models import HUB
 from synpo_lab.scorers.base import Aspects
-from synpo_lab.scorers.classifiers import loading
+from synpo_lab.scorers.batching import Batches, free_cache, padded
 from synpo_lab.scorers.identity import identity, where
+from synpo_lab.scorers.loading import load_weights, loading
 
 SOURCE, ONE, OTHER = "<|source|>", "<|candidate1|>", "<|candidate2|>"
 SOURCE_TOKENS, ANSWER_TOKENS = 1224, 412  # as in PairRM's own code; what the prompt leaves goes to the answers
-CHUNK = 16
 
 
 class PairRMModel(DebertaV2PreTrainedModel):  # type: ignore[misc]
@@ -53,64 +54,49 @@ class PairRM:
 
     def __init__(self, config: ScorerConfig) -> None:
         self.name = identity(config)
+        self.check: Check = never
         self._config = config
         self._model: Any = None
         self._tokenizer: Any = None
-        self._batch = config.batch_size
+        self._batches = Batches(config.batch_size)
 
     def compare(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[Aspects]:
-        waiting = iter(rows)
-        while chunk := list(islice(waiting, CHUNK * self._batch)):
-            there = self._scores([(prompt, one, other) for prompt, one, other in chunk])
-            back = self._scores([(prompt, other, one) for prompt, one, other in chunk])
-            for forward, backward in zip(there, back, strict=True):
-                yield {"total": (forward - backward) / 2, "order": float(forward * backward < 0)}
+        """In order, streamed."""
+        both = ((prompt, *sides) for prompt, one, other in rows for sides in ((one, other), (other, one)))
+        numbers = self._batches.map(both, self._encode, self._numbers, self.check)
+        for forward, backward in zip(numbers, numbers, strict=True):
+            yield {"total": (forward - backward) / 2, "order": float(forward * backward < 0)}
 
     def close(self) -> None:
         """Give the model's memory back."""
         self._model = None
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-    def _scores(self, rows: Sequence[tuple[str, str, str]]) -> list[float]:
-        self._load()
-        encoded = [self._encode(*row) for row in rows]
-        order = sorted(range(len(rows)), key=lambda place: len(encoded[place][0]))
-        found: dict[int, float] = {}
-        start = 0
-        while start < len(order):
-            places = order[start : start + self._batch]
-            try:
-                numbers = self._forward([encoded[place] for place in places])
-            except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or self._batch == 1:
-                    raise
-                self._batch = max(1, self._batch // 2)
-                continue
-            found.update(zip(places, numbers, strict=True))
-            start += len(places)
-        return [found[place] for place in range(len(rows))]
+        free_cache()
 
     @torch.inference_mode()
-    def _forward(self, encoded: list[tuple[list[int], list[int]]]) -> list[float]:
-        width = max(len(ids) for ids, _ in encoded)
-        device, pad = self._model.device, self._tokenizer.pad_token_id or 0
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row, _ in encoded], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row, _ in encoded], device=device)
-        found = self._model(ids, mask, torch.tensor([marks for _, marks in encoded], device=device))
-        return [float(value) for value in found.float()]
+    def _numbers(self, rows: list["Marked"]) -> list[float]:
+        device = self._model.device
+        inputs = padded([row.ids for row in rows], self._tokenizer.pad_token_id or 0, device)
+        marks = torch.tensor([row.marks for row in rows], device=device)
+        found: list[float] = self._model(**inputs, marks=marks).float().tolist()
+        return found
 
-    def _encode(self, prompt: str, one: str, other: str) -> tuple[list[int], list[int]]:
-        """Token ids of the three texts in a row, and where their markers are."""
+    def _encode(self, rows: Sequence[tuple[str, str, str]]) -> list["Marked"]:
+        self._load()
+        return [self._in_a_row(*row) for row in rows]
+
+    def _in_a_row(self, prompt: str, one: str, other: str) -> "Marked":
         whole = min(SOURCE_TOKENS + 2 * ANSWER_TOKENS, self._config.max_length)
         source = self._ids(SOURCE + prompt, whole * SOURCE_TOKENS // (SOURCE_TOKENS + 2 * ANSWER_TOKENS))
         room = (whole - len(source)) // 2
-        sides = [self._ids(mark + text, room) for mark, text in ((ONE, one), (OTHER, other))]
-        ids = source + sides[0] + sides[1]
-        return ids, [self._place(ids, mark) for mark in (SOURCE, ONE, OTHER)]
+        first, second = (self._ids(mark + text, room) for mark, text in ((ONE, one), (OTHER, other)))
+        # Each marker is looked for in its own part: a text may hold another's.
+        places = (self._place(source, SOURCE), self._place(first, ONE), self._place(second, OTHER))
+        starts = (0, len(source), len(source) + len(first))
+        return Marked(source + first + second, [start + place for start, place in zip(starts, places, strict=True)])
 
     def _ids(self, text: str, most: int) -> list[int]:
-        ids: list[int] = self._tokenizer(text, truncation=True, max_length=most)["input_ids"]
+        told = text.encode("utf-8", "replace").decode()  # half a surrogate pair has no tokens
+        ids: list[int] = self._tokenizer(told, truncation=True, max_length=most)["input_ids"]
         return ids
 
     def _place(self, ids: list[int], mark: str) -> int:
@@ -119,16 +105,26 @@ class PairRM:
     def _load(self) -> None:
         if self._model is not None:
             return
-        config = self._config
-        name, device = where(config), pick_device(config.device)
-        source = name.removeprefix("hub:")
-        self._tokenizer = loading(name, lambda: AutoTokenizer.from_pretrained(source, revision=config.revision))
+        config, name = self._config, where(self._config)
+        self._tokenizer = loading(
+            name, lambda: AutoTokenizer.from_pretrained(name.removeprefix(HUB), revision=config.revision)
+        )
         missing = [mark for mark in (SOURCE, ONE, OTHER) if mark not in self._tokenizer.get_vocab()]
         if missing:
             raise ModelError(
                 f"{name} is no PairRM: its tokenizer has no {', '.join(missing)}",
                 hint="scorer.name: pairwise is for llm-blender/PairRM-hf and its like; reward models are reward-model",
             )
-        dtype = pick_dtype(config.dtype, device)
-        loaded = loading(name, lambda: PairRMModel.from_pretrained(source, dtype=dtype, revision=config.revision))
-        self._model = loaded.to(device).eval()
+        self._tokenizer.truncation_side = "right"  # the markers stand on the left
+        self._model = load_weights(PairRMModel, config)
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Token ids of a prompt and two answers in a row, and where their three markers are."""
+
+    ids: list[int]
+    marks: list[int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
