@@ -1,18 +1,23 @@
 """The answers of a pair, made ready to be read side by side."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from markupsafe import Markup
 
 from pages.components import facts
 from pages.diff import as_html, word_diff
+from pages.markdown import rendered
 from pages.text import count, excerpt, number, visible
 from storage.queries import Answer, PairDetail
 from synpo_lab.config import RunConfig
+from synpo_lab.rendered import ChatFormat, as_sent
 from synpo_lab.templates import TEMPLATES
 
-ORDER = ("draft", "initial", "improved", "candidate", "gold")
+OTHERS = ("draft", "initial")  # what is read beside the two sides, where it is neither of them
+LONGEST_REQUEST = 20_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Shown:
     text: Markup
     tag: str = ""  # "chosen" or "rejected"
     total: str = ""
+    length: int = 0  # characters
     note: Markup = field(default_factory=Markup)
     details: Markup = field(default_factory=Markup)
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -34,23 +40,56 @@ class Shown:
         return f"{self.role} {self.tag}"
 
 
-def columns_of(found: PairDetail, config: RunConfig, marked: str, longest: int) -> list[Shown]:
+def columns_of(
+    found: PairDetail, config: RunConfig, marked: str, longest: int, chat: ChatFormat | None = None
+) -> list[Shown]:
     """Draft, rejected and chosen answer, each once. `marked` ("rejected", "draft" or ""): against which of them the
-    chosen answer's differences are shown."""
+    chosen answer's differences are shown. `chat`: how the model reads a request."""
     sides = {"chosen": found.pair["chosen_id"], "rejected": found.pair["rejected_id"]}
-    wanted = [
-        answer
-        for answer in found.answers
-        if answer.response_id in sides.values() or answer.role in {"draft", "initial"}
+    others = [one for one in found.answers if one.role in OTHERS and one.response_id not in sides.values()]
+    draft = next((one.text for one in found.answers if one.role == "draft"), None)
+    request = _Request(found, config, draft, chat)
+    stored = {one.response_id: one for one in found.answers}
+    pair = [
+        _column(stored[key], side, request, longest) if key in stored else _text_alone(found, side, longest)
+        for side, key in (("rejected", sides["rejected"]), ("chosen", sides["chosen"]))
     ]
-    wanted = sorted(wanted, key=lambda answer: (answer.response_id == sides["chosen"], ORDER.index(answer.role)))
-    draft = next((answer.text for answer in wanted if answer.role == "draft"), None)
-    columns = [_column(answer, sides, _request(answer, found, config, draft), longest) for answer in wanted]
-    return _marked(columns or _texts_alone(found, longest), marked)
+    beside = [_column(one, "", request, longest) for one in sorted(others, key=lambda one: OTHERS.index(one.role))]
+    return _marked([*beside[:1], *pair], marked)
 
 
-def _column(answer: Answer, sides: Mapping[str, str], details: Markup, longest: int) -> Shown:
-    tag = next((side for side, response_id in sides.items() if response_id == answer.response_id), "")
+def marked_in_order(first: Shown, second: Shown) -> list[Shown]:
+    """What the second lost (in the first) and gained (in its own)."""
+    found = word_diff(first.raw, second.raw)
+    if found is None:
+        return [first, replace(second, note=_TOO_LONG)]
+    return [replace(first, text=as_html(found[0])), replace(second, text=as_html(found[1]))]
+
+
+def as_markdown(side: Shown) -> Shown:
+    """The answer read as Markdown; as it is where it is too long for that."""
+    html = rendered(side.raw)
+    return side if html is None else replace(side, text=html)
+
+
+def turns_of(messages: str | None) -> list[tuple[str, str]]:
+    """(role, content) of each message of a conversation; empty when there is none that can be read."""
+    return [(str(turn["role"]), str(turn["content"])) for turn in _messages(messages)]
+
+
+_TOO_LONG = Markup('<p class="lab-none">too long to mark the differences word by word</p>')
+
+
+def _messages(messages: str | None) -> list[dict[str, Any]]:
+    try:
+        read = json.loads(messages or "[]")
+    except (ValueError, RecursionError):
+        return []
+    turns = read if isinstance(read, list) else []
+    return [turn for turn in turns if isinstance(turn, dict) and {"role", "content"} <= turn.keys()]
+
+
+def _column(answer: Answer, tag: str, request: "_Request", longest: int) -> Shown:
     text = excerpt(answer.text, longest)
     return Shown(
         role=answer.role,
@@ -59,39 +98,38 @@ def _column(answer: Answer, sides: Mapping[str, str], details: Markup, longest: 
         text=Markup("{}").format(visible(text)),
         tag=tag,
         total=number(answer.scores.get("total"), 2),
+        length=len(answer.text),
         note=_cut_note(answer),
-        details=details,
+        details=request.of(answer),
         scores={aspect: value for aspect, value in answer.scores.items() if aspect != "total"},
     )
 
 
-def _texts_alone(found: PairDetail, longest: int) -> list[Shown]:
-    """An imported pair has texts and scores, and no answers of their own."""
-    return [
-        Shown(
-            role=side,
-            model="",
-            raw=found.pair[side],
-            text=Markup("{}").format(visible(excerpt(found.pair[side], longest))),
-            tag=side,
-            total=number(found.pair[f"{side}_score"], 2),
-        )
-        for side in ("rejected", "chosen")
-    ]
+def _text_alone(found: PairDetail, side: str, longest: int) -> Shown:
+    """An imported pair has texts and perhaps scores, and no answers of their own."""
+    text = excerpt(found.pair[side], longest)
+    return Shown(
+        role=side,
+        model="",
+        raw=text,
+        text=Markup("{}").format(visible(text)),
+        tag=side,
+        total=number(found.pair[f"{side}_score"], 2),
+        length=found.pair[f"len_{side}"],
+        details=_details(
+            "How it was made", Markup("<p>Not stored: this answer came with the data, without its request.</p>")
+        ),
+    )
 
 
 def _marked(columns: list[Shown], marked: str) -> list[Shown]:
     """What the chosen answer lost (in the other column) and gained (in its own)."""
-    other = next((side for side in columns if marked in {side.tag, side.role}), None)
-    chosen = next((side for side in columns if side.tag == "chosen"), None)
-    if not marked or other is None or chosen is None or other is chosen:
+    chosen = columns[-1]
+    other = next((side for side in columns[:-1] if marked in {side.tag, side.role}), None)
+    if not marked or other is None:
         return columns
-    found = word_diff(other.raw, chosen.raw)
-    if found is None:
-        too_long = Markup('<p class="lab-none">too long to mark the differences word by word</p>')
-        return [replace(side, note=too_long) if side is chosen else side for side in columns]
-    texts = {id(other): as_html(found[0]), id(chosen): as_html(found[1])}
-    return [replace(side, text=texts.get(id(side), side.text)) for side in columns]
+    before, after = marked_in_order(other, chosen)
+    return [before if side is other else after if side is chosen else side for side in columns]
 
 
 def _cut_note(answer: Answer) -> Markup:
@@ -102,13 +140,43 @@ def _cut_note(answer: Answer) -> Markup:
     return Markup("")
 
 
-def _request(answer: Answer, found: PairDetail, config: RunConfig, draft: str | None) -> Markup:
-    """What was asked of the model, and how it was sampled."""
-    asked = found.pair["prompt"]
-    if answer.role == "improved" and draft is not None:
-        asked = TEMPLATES[config.templates].ask_to_improve(asked, draft)
-    sampling = [(name, value) for name, value in answer.sampling.items() if value is not None]
-    told = facts([("tokens", count(answer.n_tokens)), ("ended by", answer.finish_reason), *sampling])
-    return Markup(
-        '<details class="lab-asked"><summary>What was sent</summary><pre dir="auto">{}</pre>{}</details>'
-    ).format(visible(excerpt(asked, 20_000)), told)
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What was asked of the models, and how they were sampled."""
+
+    found: PairDetail
+    config: RunConfig
+    draft: str | None
+    chat: ChatFormat | None
+
+    def of(self, answer: Answer) -> Markup:
+        sampling = [(name, value) for name, value in answer.sampling.items() if value is not None]
+        told = facts([
+            ("model", visible(answer.model)), ("tokens", count(answer.n_tokens)), ("ended by", answer.finish_reason),
+            *((visible(str(name)), visible(str(value))) for name, value in sampling),
+        ])  # fmt: skip
+        return _details("What was sent", self._asked(answer) + told)
+
+    def _asked(self, answer: Answer) -> Markup:
+        messages = self._messages(answer)
+        sent = as_sent(self.chat, messages) if self.chat and answer.role != "gold" else None
+        request = _pre("\n\n".join(str(message["content"]) for message in messages))
+        if sent is None:
+            return Markup("{}").format(request)
+        how = Markup('<p class="lab-none">as the model reads it, rendered with its chat template</p>')
+        return how + _pre(sent)
+
+    def _messages(self, answer: Answer) -> list[dict[str, Any]]:
+        asked = self.found.pair["prompt"]
+        if answer.role == "improved" and self.draft is not None:
+            asked = TEMPLATES[self.config.templates].ask_to_improve(asked, self.draft)
+            return [{"role": "user", "content": asked}]
+        return _messages(self.found.pair["messages"]) or [{"role": "user", "content": asked}]
+
+
+def _pre(text: str) -> Markup:
+    return Markup('<pre dir="auto">{}</pre>').format(visible(excerpt(text, LONGEST_REQUEST)))
+
+
+def _details(summary: str, body: Markup) -> Markup:
+    return Markup('<details class="lab-asked"><summary>{}</summary>{}</details>').format(summary, body)

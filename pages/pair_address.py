@@ -35,6 +35,36 @@ class Asked:
     faults: tuple[str, ...] = ()  # what in the address made no sense and is passed over
 
 
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """How the page shows what is asked for."""
+
+    view: str = "pair"  # or "list"
+    diff: str = "rejected"  # against what the chosen answer's differences are marked: rejected, draft or off
+    sides: str = "all"  # or "two": without the draft
+    markdown: bool = False
+    blind: bool = False
+    swap: bool = False  # the chosen answer first
+
+
+_CHOICES = {"view": ("pair", "list"), "diff": ("rejected", "draft", "off"), "sides": ("all", "two")}
+_SWITCHES = ("markdown", "blind", "swap")
+
+
+def modes_of(values: Mapping[str, str]) -> Modes:
+    """Read an address. A mode there is not is passed over."""
+    told: dict[str, Any] = {name: values[name] for name, choices in _CHOICES.items() if values.get(name) in choices}
+    switches: dict[str, Any] = {name: values.get(name) == "1" for name in _SWITCHES}
+    return Modes(**told, **switches)
+
+
+def written_modes(modes: Modes) -> dict[str, str]:
+    """The address's values for the modes that are not the usual ones."""
+    usual = Modes()
+    unusual = {name: getattr(modes, name) for name in _CHOICES if getattr(modes, name) != getattr(usual, name)}
+    return unusual | {name: "1" for name in _SWITCHES if getattr(modes, name)}
+
+
 def asked_of(values: Mapping[str, str]) -> Asked:
     """Read an address."""
     query, faults = PairQuery(), []
@@ -124,3 +154,4 @@ _PARTS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "rules": ("rules", _rules, _json),
     "ids": ("ids", _ids, lambda ids: ",".join(ids) or ","),  # "," is none at all, nothing is all
 }
+NAMES = (*_PARTS, "sort", *_CHOICES, *_SWITCHES)

@@ -1,144 +1,209 @@
-"""Pairs: one preference pair at a time, everything about it side by side."""
+"""Pairs: one preference pair at a time, everything about it side by side; or a screen of them; and readers' verdicts."""
 
+import json
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
 
-from pages.answers import Shown, columns_of
-from pages.components import address, joined, keyword_chips, pill
-from pages.shell import (
-    QUIET,
-    Lab,
-    Selection,
-    edited,
-    follow,
-    heading,
-    no_runs,
-    nothing_yet,
-    told,
+from pages.answers import columns_of
+from pages.components import address
+from pages.pair_address import (
+    NAMES,
+    Asked,
+    Modes,
+    asked_of,
+    modes_of,
+    pairs_address,
+    written,
+    written_modes,
 )
-from pages.text import count, excerpt, signed, visible
-from storage.queries import (
-    PAIR_SORTS,
-    Neighbours,
-    PairDetail,
-    PairQuery,
+from pages.pair_filters import asked_by, chips_html, filter_updates, filter_widgets
+from pages.pair_list import ROWS, list_html, words_of
+from pages.pair_view import View, order_of, pair_html
+from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, nothing_yet, told
+from pages.text import count
+from pages.verdicts import LONGEST_NAME, agreement_html, give, latest_of
+from storage.export.notes import NoteFormat, export_notes
+from storage.queries import Neighbours, PairQuery
+from storage.queries.one_prompt import one_prompt, pair_of_prompt
+from storage.queries.pairs import (
     neighbours,
     pair,
-    pair_at,
     pair_drop_reasons,
+    pairs_page,
+    run_of_pair,
 )
-from storage.queries.one_prompt import one_prompt, pair_of_prompt
+from storage.queries.telling import telling_pairs
+from synpo_lab.config import RunConfig
+from synpo_lab.errors import LabError
+from synpo_lab.rendered import ChatFormat, chat_format
 
-LEAD = "Each pair trains the policy to prefer the improved answer over the initial one."
-KEPT = {"all": None, "kept": True, "dropped": False}
-COMPARE = {"rejected and chosen": "rejected", "draft and improved": "draft", "off": ""}
-LONGEST = 60_000  # characters of an answer shown
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The filters of the page."""
-
-    iteration: Any = "all"
-    kept: str = "all"
-    reason: str = "all"
-    search: str = ""
-    sort: str = "gap"
-
-    @property
-    def query(self) -> PairQuery:
-        return PairQuery(
-            iteration=None if self.iteration in {"all", None} else self.iteration,
-            kept=KEPT[self.kept],
-            drop_reason=None if self.reason == "all" else self.reason,
-            search=self.search,
-        )
+__all__ = ["build", "columns_of"]
+LEAD = (
+    "Each pair trains the policy to prefer one answer over the other. Read them, mark what differs, say what you think."
+)
+ALL = "all"
+DIFFS = [("rejected and chosen", "rejected"), ("draft and improved", "draft"), ("off", "off")]
+# The address follows what is shown; and once something is, the reader's name comes from this browser.
+FOLLOW = "(here, typed, kept) => { labAddress(JSON.parse(here || '{}')); return typed || kept || typed; }"
+SAVE = "() => labSave('notes-file')"
+HELP = Markup(
+    '<button type="button" class="lab-help" data-opens="pair-keys" aria-haspopup="dialog">? keys</button>'
+    '<dialog id="pair-keys" aria-label="keys"><h3>Keys</h3><dl>'
+    "<dt>→ j</dt><dd>next</dd><dt>← k</dt><dd>previous</dd>"
+    "<dt>1 2</dt><dd>the first, the second answer is better</dd>"
+    "<dt>c r</dt><dd>the chosen, the rejected one is better (not when blind)</dd>"
+    "<dt>t x u</dt><dd>tie, bad pair, take the verdict back</dd>"
+    "<dt>n</dt><dd>write a note (Enter saves it)</dd>"
+    "<dt>s b</dt><dd>swap the sides, read blind</dd>"
+    "<dt>d m</dt><dd>mark other differences, Markdown</dd>"
+    "<dt>l ?</dt><dd>list or one pair, these keys</dd>"
+    '</dl><form method="dialog"><button>Close</button></form></dialog>'
+)
 
 
 def build(lab: Lab) -> None:
     picker = heading("Pairs", LEAD)
     line = gr.HTML()
-    with gr.Row(elem_classes="lab-filters"):
-        search = gr.Textbox(
-            label="Search", placeholder="in the prompt or either answer", elem_id="pair-search", scale=3
-        )
-        iteration = gr.Dropdown(label="Iteration", choices=["all"], value="all", scale=1, min_width=110)
-        kept = gr.Dropdown(label="Kept", choices=list(KEPT), value="all", elem_id="pair-kept", scale=1, min_width=110)
-        reason = gr.Dropdown(label="Dropped for", choices=["all"], value="all", scale=1, min_width=130)
-        sort = gr.Dropdown(
-            label="Order",
-            choices=[(words, name) for name, words in PAIR_SORTS.items()],
-            value="gap",
-            scale=2,
-            min_width=180,
-        )
+    filters = filter_widgets()
+    chips = gr.HTML(elem_id="pair-chips", elem_classes="hide-empty")
     with gr.Row(elem_classes="lab-pager"):
         previous = gr.Button("← Previous", size="sm", scale=0, min_width=110, elem_id="pair-previous")
         place = gr.HTML(elem_id="pair-place")
         following = gr.Button("Next →", size="sm", scale=0, min_width=110, elem_id="pair-next")
-        compare = gr.Radio(
-            list(COMPARE),
-            value=next(iter(COMPARE)),
-            label="Mark differences between",
-            elem_id="pair-compare",
-            scale=0,
-            min_width=380,
+        gr.HTML(HELP)
+    with gr.Row(elem_classes="lab-pager lab-modes"):
+        view = gr.Radio(
+            [("one pair", "pair"), ("list", "list")], value="pair", label="Show", elem_id="pair-view", scale=0
         )
+        diff = gr.Radio(DIFFS, value="rejected", label="Mark differences between", elem_id="pair-compare", scale=0)
+        sides = gr.Radio(
+            [("all three", "all"), ("two", "two")], value="all", label="Answers", elem_id="pair-sides", scale=0
+        )
+        markdown = gr.Checkbox(label="Markdown", elem_id="pair-markdown", scale=0, min_width=90)
+        blind = gr.Checkbox(label="Blind", elem_id="pair-blind", scale=0, min_width=70)
+        swapped = gr.Checkbox(label="Swapped", elem_id="pair-swap", scale=0, min_width=80)
+    modes = [view, diff, sides, markdown, blind, swapped]
     shown = gr.HTML(elem_id="pair")
-    current = gr.Textbox(visible="hidden")  # no State: the script that puts it into the address must see it
-    before, after = gr.State(None), gr.State(None)
-    filters = [iteration, kept, reason, search, sort]
-    outputs = [shown, place, current, before, after, previous, following]
+    with gr.Column(visible=False, elem_classes="lab-card lab-verdict") as bar, gr.Row(elem_classes="lab-votes"):
+        first = gr.Button("1", size="sm", scale=0, elem_id="verdict-first")
+        second = gr.Button("2", size="sm", scale=0, elem_id="verdict-second")
+        tie = gr.Button("t · tie", size="sm", scale=0, elem_id="verdict-tie", min_width=70)
+        bad = gr.Button("x · bad pair", size="sm", scale=0, elem_id="verdict-bad", min_width=90)
+        back = gr.Button("u · take back", size="sm", scale=0, elem_id="verdict-back", min_width=90)
+        note = gr.Textbox(
+            label="Note", placeholder="a note; Enter saves it", elem_id="verdict-note", max_lines=4, scale=4,
+            min_width=200, show_label=False, container=False,
+        )  # fmt: skip
+        author = gr.Textbox(
+            label="Your name", placeholder="your name", elem_id="verdict-author", max_length=LONGEST_NAME, scale=1,
+            min_width=110, show_label=False, container=False,
+        )  # fmt: skip
+    votes = [first, second, tie, bad, back]
+    with gr.Accordion("How often do I agree with the scorer?", open=False, elem_id="agreement") as panel:
+        agreed = gr.HTML(elem_id="agreement-table")
+        with gr.Row(elem_classes="lab-pager"):
+            csv = gr.Button("Save verdicts and notes (CSV)", size="sm", scale=0, min_width=220, elem_id="notes-csv")
+            jsonl = gr.Button("… (JSONL)", size="sm", scale=0, min_width=100, elem_id="notes-jsonl")
+    file = gr.DownloadButton("Save", visible="hidden", elem_id="notes-file")
+    current = gr.Textbox(visible="hidden", elem_id="pair-current")
+    here = gr.Textbox(visible="hidden", elem_id="pair-here")
+    goto = gr.Textbox(visible="hidden", elem_id="pair-goto")
+    seen = gr.State("")  # the pair whose sides were uncovered without a stored verdict
+    name = gr.BrowserState("", storage_key="synpo-lab-reader", secret="synpo-lab")
+    before, after, opened = gr.State(None), gr.State(None), gr.State(False)
+    outputs = [shown, place, current, before, after, previous, following, here, chips, bar, *votes, note]
+    asked = [author, seen, *modes, *filters]
 
     @told
-    def show(run_id: str | None, pair_id: str | None, marked: str, *wanted: Any) -> list[Any]:
-        return _show(lab, run_id, pair_id, marked, Asked(*wanted))
+    def show(run_id: str | None, pair_id: str | None, *wanted: Any) -> list[Any]:
+        return _show(lab, run_id, pair_id, _Wanted.of(*wanted))
 
     @told
-    def first(run_id: str | None, marked: str, *wanted: Any) -> list[Any]:
-        asked = Asked(*wanted)
-        return _show(lab, run_id, _first(lab, run_id, asked), marked, asked)
+    def again(run_id: str | None, pair_id: str | None, *wanted: Any) -> list[Any]:
+        """Once the reader's name is known. What is asked for stays as it is told."""
+        made = _show(lab, run_id, pair_id, _Wanted.of(*wanted)) if pair_id else [gr.skip()] * len(outputs)
+        return [gr.skip() if output is chips else value for output, value in zip(outputs, made, strict=True)]
+
+    @told
+    def from_first(run_id: str | None, *wanted: Any) -> list[Any]:
+        return _show(lab, run_id, None, _Wanted.of(*wanted))
+
+    @told
+    def open_row(run_id: str | None, pair_id: str, *wanted: Any) -> list[Any]:
+        one = _Wanted.of(*wanted)
+        return ["pair", "", *_show(lab, run_id, pair_id, replace(one, modes=replace(one.modes, view="pair")))]
 
     def fill(chosen: Selection) -> list[Any]:
-        run_id, asked = chosen.run_id, _asked(chosen)
-        pair_id = _named(lab, chosen) or _first(lab, run_id, asked)
-        shown = _show(lab, run_id, pair_id, next(iter(COMPARE)), asked)
-        return [*_filter_updates(lab, run_id, asked), next(iter(COMPARE)), *shown]
+        wanted = _Wanted("", "", modes_of(chosen.query), asked_of(chosen.query))
+        made = _show(lab, chosen.run_id, _named(lab, chosen), wanted)
+        return [*filter_updates(lab, chosen.run_id, wanted.asked), *_mode_values(wanted.modes), "", *made]
+
+    def vote(which: str) -> Any:
+        @told
+        def voted(run_id: str | None, pair_id: str | None, text: str, *wanted: Any) -> list[Any]:
+            return _vote(lab, run_id, pair_id, which, text, _Wanted.of(*wanted))
+
+        return voted
+
+    def agreement(run_id: str | None, reader: str) -> list[Any]:
+        return [agreement_html(lab, run_id, reader), True]
+
+    def agreement_if_open(run_id: str | None, reader: str, is_open: bool) -> Any:
+        return agreement_html(lab, run_id, reader) if is_open else gr.skip()
+
+    def saving(format: NoteFormat) -> Any:
+        @told
+        def save(run_id: str | None) -> Any:
+            path = lab.downloads / secrets.token_hex(8) / f"{run_id}-notes.{format}"
+            return gr.DownloadButton(value=str(export_notes(lab.database, run_id or "", path, format)))
+
+        return save
 
     def has_pairs(run_id: str | None) -> bool:
         return bool(pair_drop_reasons(lab.database, run_id or ""))
 
-    follow(lab, picker, line, has_pairs, fill, [*filters, compare, *outputs])
-    changed = gr.on(
-        [edited(part) for part in filters],
-        first,
-        [picker, compare, *filters],
-        outputs,
-        trigger_mode="always_last",
-        **QUIET,
-    )
-    compare.input(show, [picker, current, compare, *filters], outputs, **QUIET)
-    steps = [
-        button.click(show, [picker, there, compare, *filters], outputs, **QUIET)
-        for button, there in ((previous, before), (following, after))
-    ]
-    for done in (changed, *steps):
-        done.then(None, current, None, js="(pair) => { labAddress({pair, prompt: null}); }", **QUIET)
+    follow(lab, picker, line, has_pairs, fill, [*filters, *modes, seen, *outputs])
+    filtered = [edited(part) for part in filters[:-1]]
+    gr.on(filtered, from_first, [picker, *asked], outputs, trigger_mode="always_last", **QUIET)
+    gr.on([mode.input for mode in modes], show, [picker, current, *asked], outputs, trigger_mode="always_last", **QUIET)
+    for button, there in ((previous, before), (following, after)):
+        button.click(show, [picker, there, *asked], outputs, **QUIET)
+    goto.input(open_row, [picker, goto, *asked], [view, goto, *outputs], **QUIET)
+    given = [button.click(vote(which), [picker, current, note, *asked], [seen, *outputs], **QUIET)
+             for button, which in zip(votes, ("first", "second", "tie", "bad", ""), strict=True)]  # fmt: skip
+    given.append(note.submit(vote("note"), [picker, current, note, *asked], [seen, *outputs], **QUIET))
+    for done in given:
+        done.then(agreement_if_open, [picker, author, opened], agreed, **QUIET)
+    here.change(None, [here, author, name], author, js=FOLLOW, **QUIET)
+    author.change(lambda typed: typed, author, name, **QUIET)
+    author.change(again, [picker, current, *asked], outputs, trigger_mode="always_last", **QUIET)
+    panel.expand(agreement, [picker, author], [agreed, opened], **QUIET)
+    panel.collapse(lambda: False, None, opened, **QUIET)
+    for button, save in ((csv, saving("csv")), (jsonl, saving("jsonl"))):
+        button.click(save, picker, file, **QUIET).success(None, None, None, js=SAVE, **QUIET)
 
 
-def _asked(chosen: Selection) -> Asked:
-    query = chosen.query
-    return Asked(
-        iteration=chosen.whole("iteration") or "all",
-        kept=query.get("kept", "all") if query.get("kept") in KEPT else "all",
-        reason=query.get("reason", "all"),
-        search=query.get("search", ""),
-        sort=query.get("sort", "gap") if query.get("sort") in PAIR_SORTS else "gap",
-    )
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the widgets say."""
+
+    author: str
+    seen: str
+    modes: Modes
+    asked: Asked
+
+    @classmethod
+    def of(cls, author: str, seen: str, *values: Any) -> "_Wanted":
+        return cls(author, seen, Modes(*values[:6]), asked_by(values[6:]))
+
+
+def _mode_values(modes: Modes) -> list[Any]:
+    return [modes.view, modes.diff, modes.sides, modes.markdown, modes.blind, modes.swap]
 
 
 def _named(lab: Lab, chosen: Selection) -> str | None:
@@ -146,113 +211,189 @@ def _named(lab: Lab, chosen: Selection) -> str | None:
     if chosen.run_id is None:
         return None
     if prompt_id := chosen.query.get("prompt"):
-        return pair_of_prompt(lab.database, chosen.run_id, prompt_id)
+        return pair_of_prompt(lab.database, chosen.run_id, prompt_id) or chosen.query.get("pair")
     return chosen.query.get("pair")
 
 
-def _first(lab: Lab, run_id: str | None, asked: Asked) -> str | None:
-    found = pair_at(lab.database, run_id or "", asked.query, sort=asked.sort)
-    return found.pair["pair_id"] if found else None
-
-
-def _filter_updates(lab: Lab, run_id: str | None, asked: Asked) -> list[Any]:
-    rows = pair_drop_reasons(lab.database, run_id or "")
-    rounds = list(dict.fromkeys(row["iteration"] for row in rows))
-    reasons = list(dict.fromkeys(row["reason"] for row in rows if row["reason"] != "kept"))
-    return [
-        gr.Dropdown(choices=["all", *rounds], value=asked.iteration),
-        asked.kept,
-        gr.Dropdown(choices=["all", *reasons], value=asked.reason if asked.reason in reasons else "all"),
-        asked.search,
-        asked.sort,
-    ]
-
-
-def _show(lab: Lab, run_id: str | None, pair_id: str | None, marked: str, asked: Asked) -> list[Any]:
-    off = gr.Button(interactive=False)
+def _show(lab: Lab, run_id: str | None, pair_id: str | None, wanted: _Wanted) -> list[Any]:
+    """Every output of the page for a pair; without one, for the first there is."""
     if run_id is None:
-        return [no_runs(lab), "", None, None, None, off, off]
-    found = pair(lab.database, run_id, pair_id) if pair_id else None
-    if found is None:
-        return [_none(lab, run_id, pair_id), "", None, None, None, off, off]
-    beside = neighbours(lab.database, run_id, found.pair["pair_id"], asked.query, sort=asked.sort)
-    previous_id, next_id = (beside.previous_id, beside.next_id) if beside else (None, None)
+        return _nothing(no_runs(lab), run_id, wanted)
+    why = _reasons(lab, run_id, wanted.asked)
+    order = _Order(run_id, *_walked(wanted.asked, why))
+    pair_id = pair_id or order.first(lab)
+    beside = order.around(lab, pair_id) if pair_id else None
+    if pair_id is None or beside is None:
+        return _nothing(_none(lab, run_id, pair_id), run_id, wanted)
+    if wanted.modes.view == "list":
+        return _list(lab, order, pair_id, beside, wanted, why)
+    return _one(lab, order, pair_id, beside, wanted, why.get(pair_id, ""))
+
+
+def _reasons(lab: Lab, run_id: str, asked: Asked) -> dict[str, str]:
+    """Why each of the twenty that tell most was picked, in their order; nothing in other orders."""
+    if asked.sort != "telling":
+        return {}
+    return {pick.pair_id: words_of(pick) for pick in telling_pairs(lab.database, run_id, asked.query)}
+
+
+def _walked(asked: Asked, why: Mapping[str, str]) -> tuple[PairQuery, str]:
+    """The query and order that are walked: the twenty that tell most are asked for once, then by their ids."""
+    return (PairQuery(ids=tuple(why)), "given") if asked.sort == "telling" else (asked.query, asked.sort)
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """The pairs that are walked through."""
+
+    run_id: str
+    query: PairQuery
+    sort: str
+
+    def first(self, lab: Lab) -> str | None:
+        return self.at(lab, 0)
+
+    def at(self, lab: Lab, position: int) -> str | None:
+        if position < 0:
+            return None
+        found = pairs_page(lab.database, self.run_id, self.query, sort=self.sort, limit=1, offset=position, excerpt=0)
+        return found.rows[0]["pair_id"] if found.rows else None
+
+    def around(self, lab: Lab, pair_id: str) -> Neighbours | None:
+        return neighbours(lab.database, self.run_id, pair_id, self.query, sort=self.sort)
+
+
+def _one(lab: Lab, order: _Order, pair_id: str, beside: Neighbours, wanted: _Wanted, why: str) -> list[Any]:
+    found = pair(lab.database, order.run_id, pair_id)
+    assert found is not None, pair_id  # it has neighbours
+    mine = latest_of(found.notes, wanted.author)
+    said = mine["verdict"] if mine else ""
+    hidden = wanted.modes.blind and not said and wanted.seen != pair_id
+    asked_prompt = one_prompt(lab.database, order.run_id, found.pair["prompt_id"]) or {}
+    config = _config(lab, order.run_id)
+    chat = lab.latest(("chat", order.run_id), None, lambda: _chat(lab, order.run_id, config))
+    view = View(order.run_id, found, config, chat, asked_prompt, wanted.modes, hidden, why)
+    here = _here(order.run_id, pair_id, wanted)
+    place = _place(f"{count(beside.position + 1)} of {count(beside.total)}", here)
     return [
-        _pair(lab, run_id, found, COMPARE[marked]),
-        _place(beside, run_id, found),
-        found.pair["pair_id"],
-        previous_id,
-        next_id,
-        gr.Button(interactive=previous_id is not None),
-        gr.Button(interactive=next_id is not None),
+        pair_html(view),
+        place,
+        pair_id,
+        beside.previous_id,
+        beside.next_id,
+        gr.Button(interactive=beside.previous_id is not None),
+        gr.Button(interactive=beside.next_id is not None),
+        json.dumps(here),
+        chips_html(order.run_id, wanted.asked),
+        gr.Column(visible=True),
+        *_vote_buttons(pair_id, wanted.modes, hidden, said),
+        mine["text"] if mine else "",
     ]
+
+
+def _list(
+    lab: Lab, order: _Order, pair_id: str, beside: Neighbours, wanted: _Wanted, why: Mapping[str, str]
+) -> list[Any]:
+    offset = beside.position // ROWS * ROWS
+    page = pairs_page(lab.database, order.run_id, order.query, sort=order.sort, limit=ROWS, offset=offset, excerpt=300)
+    before, after = order.at(lab, offset - ROWS), order.at(lab, offset + ROWS)
+    here = _here(order.run_id, pair_id, wanted)
+    rows = list_html(order.run_id, page, wanted.asked, offset, pair_id, why, blind=wanted.modes.blind)
+    last = min(offset + ROWS, page.total)
+    return [
+        rows,
+        _place(f"{count(offset + 1)} to {count(last)} of {count(page.total)}", here),
+        pair_id,
+        before,
+        after,
+        gr.Button(interactive=before is not None),
+        gr.Button(interactive=after is not None),
+        json.dumps(here),
+        chips_html(order.run_id, wanted.asked),
+        gr.Column(visible=False),
+        *[gr.skip()] * 6,
+    ]
+
+
+def _nothing(said: Markup, run_id: str | None, wanted: _Wanted) -> list[Any]:
+    off = gr.Button(interactive=False)
+    here = json.dumps(_here(run_id, None, wanted))
+    chips = chips_html(run_id, wanted.asked)
+    return [
+        said,
+        "",
+        None,
+        None,
+        None,
+        off,
+        off,
+        here,
+        chips,
+        gr.Column(visible=False),
+        *[gr.skip()] * 6,
+    ]
+
+
+def _here(run_id: str | None, pair_id: str | None, wanted: _Wanted) -> dict[str, str | None]:
+    """Everything the address says, and null for what it no longer does."""
+    told = written(wanted.asked.query, wanted.asked.sort) | written_modes(wanted.modes)
+    return {"run": run_id, "prompt": None, **dict.fromkeys(NAMES), **told, "pair": pair_id}
+
+
+def _place(words: str, here: Mapping[str, str | None]) -> Markup:
+    return Markup('<p class="lab-place">{} · <a href="{}" id="permalink">permalink</a></p>').format(
+        words, address("pairs", **here)
+    )
 
 
 def _none(lab: Lab, run_id: str, pair_id: str | None) -> Markup:
     if not pair_drop_reasons(lab.database, run_id):
         return nothing_yet(lab.run(run_id), "pairs", "They come once prompts are drafted, improved and scored.")
+    elsewhere = run_of_pair(lab.database, pair_id=pair_id) if pair_id else None
     told_why = Markup("This run has no pair {}.").format(pair_id) if pair_id else "No pair passes these filters."
+    if elsewhere:
+        told_why += Markup(' <a href="{}">Run {} has it</a>.').format(pairs_address(elsewhere, pair=pair_id), elsewhere)
     return Markup(
         '<section class="lab-empty"><h3>Nothing matches</h3><p>{} <a href="{}">Show the first of all</a>.</p></section>'
     ).format(told_why, address("pairs", run=run_id))
 
 
-def _place(beside: Neighbours | None, run_id: str, found: PairDetail) -> Markup:
-    if beside is None:
-        return Markup("")
-    here = address("pairs", run=run_id, pair=found.pair["pair_id"])
-    place = f"{count(beside.position + 1)} of {count(beside.total)}"
-    return Markup(
-        '<p class="lab-place">{} · <a href="{}" id="permalink">permalink</a><span class="lab-keys"> · keys ← →</span></p>'
-    ).format(place, here)
+def _vote_buttons(pair_id: str, modes: Modes, hidden: bool, said: str) -> list[Any]:
+    """The buttons say which answer they are for; the verdict that holds is the marked one."""
+    order = order_of(pair_id, modes)
+    names = ("answer 1", "answer 2") if hidden else order
+    sides = [
+        gr.Button(f"{key} · {name} is better", variant="primary" if said == side else "secondary")
+        for key, name, side in zip((1, 2), names, order, strict=True)
+    ]
+    others = [gr.Button(variant="primary" if said == verdict else "secondary") for verdict in ("tie", "bad")]
+    return [*sides, *others, gr.Button(interactive=bool(said))]
 
 
-def _pair(lab: Lab, run_id: str, found: PairDetail, marked: str) -> Markup:
-    row = found.pair
-    asked = one_prompt(lab.database, run_id, row["prompt_id"]) or {}
-    verdict = pill("kept", "kept") if row["kept"] else pill(f"dropped: {row['drop_reason']}", "dropped")
-    head = Markup(
-        '<div class="lab-pair-head"><p class="lab-prompt" dir="auto">{}</p>{}'
-        '<p class="lab-line"><b>gap {}</b> {} <span>iteration {}</span> <span class="lab-id">{}</span></p></div>'
-    ).format(
-        visible(excerpt(row["prompt"], LONGEST)),
-        keyword_chips(asked.get("keywords") or [], asked.get("noise_keyword")),
-        signed(row["gap"]),
-        verdict,
-        row["iteration"],
-        row["pair_id"],
-    )
-    shown = columns_of(found, lab.config(run_id), marked, LONGEST)
-    return head + Markup('<div class="lab-sides n{}">{}</div>').format(
-        len(shown), joined(_side(side) for side in shown)
-    )
+def _vote(lab: Lab, run_id: str | None, pair_id: str | None, which: str, text: str, wanted: _Wanted) -> list[Any]:
+    """Store a verdict: the first or second answer, tie, bad, "" (taken back), or a note to the verdict there is."""
+    if run_id is None or not pair_id:
+        return [gr.skip()] * 17
+    found = pair(lab.database, run_id, pair_id)
+    mine = latest_of(found.notes, wanted.author) if found else None
+    order = order_of(pair_id, wanted.modes)
+    verdicts = {"first": order[0], "second": order[1], "note": mine["verdict"] if mine else ""}
+    if lab.read_only:
+        gr.Info("This lab is open read-only: your verdict is not stored.")
+    else:
+        give(lab, pair_id, verdicts.get(which, which), text, wanted.author)
+    seen = pair_id if which in {"first", "second", "tie", "bad"} else wanted.seen
+    return [seen, *_show(lab, run_id, pair_id, replace(wanted, seen=seen))]
 
 
-def _side(side: Shown) -> Markup:
-    return Markup(
-        '<article class="lab-side {css}">'
-        "<header><b>{role}</b><span>{model}</span>{tag}<strong>{score}</strong></header>"
-        '<div class="lab-text" dir="auto" tabindex="0">{text}</div>{note}{scores}{details}</article>'
-    ).format(
-        css=side.css,
-        role=side.role,
-        model=side.model,
-        tag=pill(side.tag, side.tag) if side.tag else "",
-        score=side.total,
-        text=side.text,
-        note=side.note,
-        scores=_scores(side.scores),
-        details=side.details,
-    )
+def _config(lab: Lab, run_id: str) -> RunConfig:
+    """The run's config; the usual one where it has none that can be read: its pairs can be."""
+    try:
+        return lab.config(run_id)
+    except LabError:
+        return RunConfig()
 
 
-def _scores(scores: Mapping[str, float]) -> Markup:
-    if not scores:
-        return Markup('<p class="lab-none">not scored</p>')
-    rows = joined(
-        Markup('<div><dt>{}</dt><dd><meter min="0" max="1" value="{}"></meter>{}</dd></div>').format(
-            aspect, value, f"{value:.2f}"
-        )
-        for aspect, value in scores.items()
-    )
-    return Markup('<dl class="lab-scores">{}</dl>').format(rows)
+def _chat(lab: Lab, run_id: str, config: RunConfig) -> ChatFormat | None:
+    policy = "" if config.recipe == "import" else config.policy
+    return chat_format(lab.store.run(run_id).models, policy)

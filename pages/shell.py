@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from pages.components import empty, link, pill, state_pill
 from storage.database import Database
 from storage.queries import IterationOverview, run_overview
+from storage.queries.pairs import run_of_pair
 from storage.sandbox import Console
 from storage.state import NEEDS_WORKER
 from synpo_lab.config import RunConfig, load
@@ -140,10 +141,12 @@ class Selection:
 
 
 def selection(lab: Lab, request: gr.Request) -> Selection:
-    """The run named in the address if there is such a run, else the newest."""
+    """The run named in the address if there is such a run; else that of the pair or prompt named; else the newest."""
     query = dict(request.query_params) if request else {}
     ids = [status.run_id for status in lab.runs()]
     asked = query.get("run")
+    if asked not in ids and ({"pair", "prompt"} & query.keys()):
+        asked = run_of_pair(lab.database, pair_id=query.get("pair"), prompt_id=query.get("prompt"))
     return Selection(asked if asked in ids else next(iter(ids), None), query)
 
 

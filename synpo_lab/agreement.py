@@ -53,7 +53,6 @@ class ReaderAgreement:
     author: str
     scorer: Agreement
     label: Agreement
-    scorer_by_verdict: dict[str, dict[str, int]]  # reader's verdict -> what the scorer prefers ("" no score) -> pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +108,13 @@ def by_reader(verdicts: Iterable[Verdict]) -> list[ReaderAgreement]:
     return [_reader(author, [row for row in rows if row.author == author]) for author, _ in busiest]
 
 
+def scorer_by_verdict(verdicts: Iterable[Verdict]) -> dict[str, dict[str, int]]:
+    """Readers' verdict -> what the scorer prefers ("" where it gave no score) -> judgements. Kinds not given are left out."""
+    rows = list(verdicts)
+    counts = {verdict: Counter(row.scorer for row in rows if row.verdict == verdict) for verdict in VERDICTS}
+    return {verdict: dict(found) for verdict, found in counts.items() if found}
+
+
 def between_readers(verdicts: Iterable[Verdict]) -> list[TwoReaders]:
     """Every two readers with pairs in common against each other, most pairs in common first."""
     said: dict[str, dict[str, str]] = {}
@@ -121,12 +127,10 @@ def between_readers(verdicts: Iterable[Verdict]) -> list[TwoReaders]:
 def _reader(author: str, rows: list[Verdict]) -> ReaderAgreement:
     decided = [row for row in rows if row.verdict in DECIDED]
     both = [row for row in decided if row.scorer in DECIDED]
-    counts = {verdict: Counter(row.scorer for row in rows if row.verdict == verdict) for verdict in VERDICTS}
     return ReaderAgreement(
         author=author,
         scorer=agreement([(_side(row.pair_id, row.verdict), _side(row.pair_id, row.scorer)) for row in both]),
         label=agreement([(_side(row.pair_id, row.verdict), _side(row.pair_id, "chosen")) for row in decided]),
-        scorer_by_verdict={verdict: dict(found) for verdict, found in counts.items() if found},
     )
 
 

@@ -33,22 +33,18 @@ ORDERS = {
     "chosen-score": Order("best chosen answer first", "-chosen_score"),
     "chosen-score-up": Order("worst chosen answer first", "chosen_score"),
     "rejected-score": Order("best rejected answer first", "-rejected_score"),
-    "margin": Order("widest margin of the trained policy first", "-margin", _MARGINS),
-    "margin-up": Order("what the trained policy ranks most wrongly first", "margin", _MARGINS),
-    "disagreement": Order(
-        "where scorer, length and policy disagree most first", f"-({DISAGREEMENT})", _MARGINS + _USUAL
-    ),
-    "length-ratio": Order(
-        "longest chosen answer against the rejected one first", "-(len_chosen / greatest(len_rejected, 1))"
-    ),
-    "length-change": Order("most characters more in the chosen answer first", "len_rejected - len_chosen"),
-    "length-change-up": Order("most characters fewer in the chosen answer first", "len_chosen - len_rejected"),
+    "margin": Order("widest margin of the policy first", "-margin", _MARGINS),
+    "margin-up": Order("ranked most wrongly by the policy first", "margin", _MARGINS),
+    "disagreement": Order("scorer, length and policy disagree most", f"-({DISAGREEMENT})", _MARGINS + _USUAL),
+    "length-ratio": Order("highest length ratio first", "-(len_chosen / greatest(len_rejected, 1))"),
+    "length-change": Order("chosen answer longer by most first", "len_rejected - len_chosen"),
+    "length-change-up": Order("chosen answer shorter by most first", "len_chosen - len_rejected"),
     "repetition": Order("most repetitive chosen answer first", "-repetition"),
     "similarity": Order("most alike sides first", "-similarity"),
     "similarity-up": Order("least alike sides first", "similarity"),
     "given": Order("in the order they are named in", "list_position($ids, pair_id)"),
-    "telling": Order("the twenty that tell most first", "list_position($ids, pair_id)"),  # ids: `telling.telling_pairs`
-    "shuffled": Order("in an order that means nothing and is always the same", "CAST(hash(pair_id) AS DOUBLE)"),
+    "telling": Order("the twenty that tell most", "list_position($ids, pair_id)"),  # ids: `telling.telling_pairs`
+    "shuffled": Order("shuffled, always the same", "CAST(hash(pair_id) AS DOUBLE)"),
 }
 PAIR_SORTS = {name: order.words for name, order in ORDERS.items()}
 

@@ -16,11 +16,14 @@ __all__ = [
     "Neighbours",
     "PairDetail",
     "PairQuery",
+    "finding_kinds",
     "neighbours",
     "pair",
     "pair_at",
     "pair_drop_reasons",
+    "pair_topics",
     "pairs_page",
+    "run_of_pair",
 ]
 
 _COUNT = "SELECT count(*) AS total FROM parts.pairs WHERE {matches}"
@@ -71,6 +74,20 @@ FROM pairs
 WHERE run_id = $run_id AND ($iteration IS NULL OR iteration = $iteration)
 GROUP BY ALL
 ORDER BY iteration, pairs DESC, reason
+"""
+
+_RUN_OF = """
+SELECT run_id FROM pairs
+WHERE ($pair_id IS NOT NULL AND pair_id = $pair_id) OR ($prompt_id IS NOT NULL AND prompt_id = $prompt_id)
+ORDER BY run_id LIMIT 1
+"""
+_KINDS = "SELECT kind, count(*) AS pairs FROM findings WHERE run_id = $run_id GROUP BY kind ORDER BY kind"
+_TOPICS = """
+SELECT topic, any_value(label) AS label, count(*) AS prompts
+FROM topics
+WHERE run_id = $run_id AND prompt_id IN (SELECT prompt_id FROM pairs WHERE run_id = $run_id)
+GROUP BY topic
+ORDER BY topic
 """
 
 
@@ -159,6 +176,22 @@ def neighbours(
 def pair_drop_reasons(database: Database, run_id: str, iteration: int | None = None) -> list[Row]:
     """How many pairs did each rule drop? Rows of iteration, reason ("kept" among them) and pairs."""
     return database.rows(_REASONS, {"run_id": run_id, "iteration": iteration})
+
+
+def run_of_pair(database: Database, *, pair_id: str | None = None, prompt_id: str | None = None) -> str | None:
+    """Which run has this pair, or a pair of this prompt? None when none has."""
+    found = database.row(_RUN_OF, {"pair_id": pair_id, "prompt_id": prompt_id})
+    return None if found is None else str(found["run_id"])
+
+
+def finding_kinds(database: Database, run_id: str) -> list[Row]:
+    """What did the health report find among the run's pairs? Rows of kind and pairs."""
+    return database.rows(_KINDS, {"run_id": run_id})
+
+
+def pair_topics(database: Database, run_id: str) -> list[Row]:
+    """Which topics have pairs? Rows of topic, label and prompts."""
+    return database.rows(_TOPICS, {"run_id": run_id})
 
 
 def _named(database: Database, run_id: str, query: PairQuery, sort: str) -> PairQuery:

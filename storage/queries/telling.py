@@ -7,10 +7,11 @@ In this order, each pair once (under the first that names it), ties by id, so th
     1  chosen answer longest against the rejected one, 1 shortest
     4  scorer, length and trained policy disagree most (`pair_order.DISAGREEMENT`, at least 0.5 of 2)
     6  typical: of each of the six largest topics the pair whose prompt lies nearest the topic's centre on the map, which
-       is its medoid under squared distance; without topics, of pairs with a gap below and above the middle and a longer
-       or shorter chosen answer, the one whose similarity is nearest to the mean
+       is its medoid under squared distance; without topics, of the groups by gap (above or below the middle), longer
+       answer and similarity (above or below the middle), the pair nearest the mean of length change and similarity
 
-Where a kind has too few pairs (no scores, no training, few topics), the next ones of the others take their places.
+Where a kind has too few pairs (no scores, no training, few topics), the next ones of the others take their places, the
+least alike and the most repetitive ones among them.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from storage.queries.pair_query import PairQuery
 
 TWENTY = 20
 QUOTAS = {"cut": 4, "widest": 2, "narrowest": 2, "longer": 1, "shorter": 1, "disagreement": 4, "typical": 6}
+QUOTAS |= {"unlike": 0, "repetitive": 0}  # only to fill up
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ FROM (SELECT * FROM found WHERE {where} ORDER BY {order}, pair_id LIMIT {TWENTY}
 
 _PICKED = f"""
 WITH found AS MATERIALIZED (
-    SELECT pair_id, prompt_id, gap, similarity, len_chosen - len_rejected AS longer, {DISAGREEMENT} AS disagreement
+    SELECT pair_id, prompt_id, gap, similarity, repetition, len_chosen - len_rejected AS longer,
+        {DISAGREEMENT} AS disagreement
     FROM parts.pairs {ORDERS["disagreement"].joins}
     WHERE {{matches}}
 ), placed AS (
@@ -60,17 +63,22 @@ WITH found AS MATERIALIZED (
     FROM placed JOIN centres USING (topic)
     GROUP BY ALL
 ), middle AS (
-    SELECT median(gap) AS gap FROM found WHERE isfinite(gap)
+    SELECT median(gap) FILTER (isfinite(gap)) AS gap, median(similarity) AS alike,
+        greatest(stddev_pop(longer), 1) AS spread_longer, greatest(stddev_pop(similarity), 1e-9) AS spread_alike
+    FROM found
 ), grouped AS (
-    SELECT pair_id, coalesce(similarity, 0) AS similarity,
-        CASE WHEN found.gap > middle.gap THEN 'wider gap' WHEN isfinite(found.gap) THEN 'narrower gap'
-            ELSE 'no score' END || if(longer > 0, ', chosen longer', ', chosen not longer') AS label
+    SELECT pair_id, longer / spread_longer AS u, coalesce(similarity, 0) / coalesce(spread_alike, 1) AS v,
+        CASE WHEN found.gap > middle.gap THEN 'wider gap, ' WHEN isfinite(found.gap) THEN 'narrower gap, ' ELSE '' END
+            || if(longer > 0, 'chosen longer', 'chosen not longer')
+            || CASE WHEN similarity > alike THEN ', more alike' WHEN similarity <= alike THEN ', less alike' ELSE '' END
+            AS label
     FROM found, middle
     WHERE NOT EXISTS (FROM centres)
 ), means AS (
-    SELECT label, avg(similarity) AS similarity, count(*) AS pairs FROM grouped GROUP BY label
+    SELECT label, avg(u) AS u, avg(v) AS v, count(*) AS pairs FROM grouped GROUP BY label
 ), groups AS (
-    SELECT label, pairs, arg_min(pair_id, (abs(grouped.similarity - means.similarity), pair_id)) AS pair_id
+    SELECT label, pairs,
+        arg_min(pair_id, ((grouped.u - means.u) ** 2 + (grouped.v - means.v) ** 2, pair_id)) AS pair_id
     FROM grouped JOIN means USING (label)
     GROUP BY ALL
 ), typical AS (
@@ -81,6 +89,8 @@ UNION ALL {_candidates("widest", "gap", "gap DESC", "isfinite(gap)")}
 UNION ALL {_candidates("narrowest", "gap", "gap", "isfinite(gap)")}
 UNION ALL {_candidates("longer", "longer", "longer DESC", "longer > 0")}
 UNION ALL {_candidates("shorter", "-longer", "longer", "longer < 0")}
+UNION ALL {_candidates("unlike", "similarity", "similarity", "similarity IS NOT NULL")}
+UNION ALL {_candidates("repetitive", "repetition", "repetition DESC", "repetition > 0.1")}
 UNION ALL {_candidates("disagreement", "disagreement", "disagreement DESC", "disagreement >= 0.5")}
 UNION ALL (
     SELECT 'typical', pair_id, pairs, label, row_number() OVER (ORDER BY pairs DESC, label, pair_id)

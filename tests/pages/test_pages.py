@@ -7,32 +7,18 @@ from typing import Any
 
 import pytest
 
-from pages import iterations, overview, pairs, prompt_rows, sql, thresholds
+from pages import iterations, overview, prompt_rows, sql, thresholds
 from pages.launch_form import filled, launched
 from pages.shell import Lab
-from storage.queries import PairFilter, PairQuery, neighbours, pair_at, pairs_page, prompts_page
+from storage.queries import PairFilter, prompts_page
 from storage.sandbox import QueryResult
-from synpo_lab.home import open_home, open_store
-from synpo_lab.records import Pair, Prompt, content_id
+from synpo_lab.records import Pair, Prompt
 from tests.pages.conftest import RUN
 from tests.plausible_run import write_run
-
-HOSTILE = "<script>alert('x')</script>\0 \u202egnp.exe " + "long " * 2000
 
 
 def records(lab: Lab, kind: type) -> list[Any]:
     return list(lab.store.run(RUN).read(kind))
-
-
-@pytest.fixture
-def hostile_lab(tmp_path: Path) -> Lab:
-    """A run whose only pair has texts made to break a page, imported: it has no responses."""
-    store = open_store(open_home(tmp_path))
-    run = store.create_run("hostile", "title: <b>x</b>\n", {"recipe": "import", "title": "<b>x</b>", "created_at": 1.0})
-    prompt_id = content_id("prompt", HOSTILE)
-    run.append([Prompt(1, prompt_id, HOSTILE, ["<i>k</i>"], "<i>k</i>", "generator", "kept", None)])
-    run.append([Pair(1, "p" * 16, prompt_id, HOSTILE, "c", "r", HOSTILE, "fine", 1.0, 0.5, 0.5, 9, 4, 0.0, True, None)])
-    return Lab(tmp_path)
 
 
 # Overview
@@ -98,83 +84,6 @@ def test_no_match_and_no_prompts_are_two_things(lab: Lab, tmp_path: Path) -> Non
     young = Lab(tmp_path)
     assert "No prompts in this run" in prompt_rows.nothing_found(young, "young")
     young.close()
-
-
-# Pairs
-
-
-def shown_pair(lab: Lab, run_id: str, pair_id: str | None, asked: pairs.Asked | None = None) -> list[Any]:
-    return pairs._show(lab, run_id, pair_id, "rejected and chosen", asked or pairs.Asked())
-
-
-def test_a_pair_shows_draft_initial_and_improved_with_scores_by_aspect(lab: Lab) -> None:
-    first = pair_at(lab.database, RUN, PairQuery())
-    assert first is not None
-    page, place, current, before, after, *_ = shown_pair(lab, RUN, first.pair["pair_id"])
-    assert list(re.findall(r"<header><b>(\w+)</b>", page)) == ["draft", "initial", "improved"]
-    for aspect in ("correct", "complete", "polite", "well_formed"):
-        assert page.count(f"<dt>{aspect}</dt>") == 3
-    assert f"gap +{first.pair['gap']:.3f}" in page
-    assert f"1 of {len(records(lab, Pair))}" in place
-    assert (current, before) == (first.pair["pair_id"], None)
-    assert after is not None
-
-
-def test_next_and_previous_walk_through_all_pairs_of_a_filter(lab: Lab) -> None:
-    asked = pairs.Asked(iteration=1, kept="kept", sort="gap-up")
-    expected = [row["pair_id"] for row in pairs_page(lab.database, RUN, asked.query, sort=asked.sort, limit=1000).rows]
-    walked, pair_id = [], expected[0]
-    while pair_id is not None:
-        walked.append(pair_id)
-        pair_id = shown_pair(lab, RUN, pair_id, asked)[4]
-    assert walked == expected
-    assert shown_pair(lab, RUN, expected[-1], asked)[3] == expected[-2]
-
-
-def test_differences_are_marked_between_the_sides_that_are_asked_for(lab: Lab) -> None:
-    first = pair_at(lab.database, RUN, PairQuery())
-    assert first is not None
-    texts = {"draft": "a b c", "initial": "a x c", "improved": "a y c"}
-    found = replace(first, answers=[replace(answer, text=texts[answer.role]) for answer in first.answers])
-    columns = {name: pairs.columns_of(found, lab.config(RUN), name, 10_000) for name in ("rejected", "draft", "")}
-    marked = {
-        name: {side.role for side in made if re.search("<(ins|del)>", side.text)} for name, made in columns.items()
-    }
-    assert marked == {"rejected": {"initial", "improved"}, "draft": {"draft", "improved"}, "": set()}
-
-
-def test_the_improver_s_request_is_shown_as_it_was_sent(lab: Lab) -> None:
-    first = pair_at(lab.database, RUN, PairQuery())
-    assert first is not None
-    draft, improved = first.answer("draft"), next(a for a in first.answers if a.role == "improved")
-    assert draft is not None
-    made = pairs.columns_of(first, lab.config(RUN), "", 10_000)
-    details = next(column.details for column in made if column.role == "improved")
-    assert f"answer: {draft.text} better answer:" in details.unescape()
-    assert str(improved.sampling["max_new_tokens"]) in details
-
-
-def test_a_hostile_pair_is_shown_as_text(hostile_lab: Lab) -> None:
-    page = shown_pair(hostile_lab, "hostile", "p" * 16)[0]
-    assert "<script" not in page
-    assert "␀" in page
-    assert "⟨U+202E⟩" in page
-    assert page.count("<article") == 2
-    assert "<script" not in prompt_rows.rows_table(hostile_lab, "hostile", prompts_page(hostile_lab.database, "hostile"))
-    hostile_lab.close()
-
-
-def test_an_unknown_pair_and_a_filter_without_pairs_say_what_to_do(lab: Lab) -> None:
-    assert "no pair nobody" in shown_pair(lab, RUN, "nobody")[0]
-    assert "No pair passes these filters" in shown_pair(lab, RUN, None)[0]
-
-
-def test_a_pair_stands_among_its_neighbours(lab: Lab) -> None:
-    third = pair_at(lab.database, RUN, PairQuery(), position=2)
-    assert third is not None
-    beside = neighbours(lab.database, RUN, third.pair["pair_id"], PairQuery())
-    assert beside is not None
-    assert "3 of " in shown_pair(lab, RUN, third.pair["pair_id"])[1]
 
 
 # Thresholds

@@ -260,10 +260,11 @@ def test_without_scores_topics_and_training_there_still_is_something_to_read(tin
     opened = Database(tiny_store(made))
     picks = telling_pairs(opened, "run", PairQuery())
     assert len({pick.pair_id for pick in picks}) == 20
-    assert {pick.kind for pick in picks} == {"longer", "shorter", "typical"}
-    assert {pick.group for pick in picks if pick.kind == "typical"} <= {
-        "no score, chosen longer",
-        "no score, chosen not longer",
+    assert {pick.kind for pick in picks} == {"longer", "shorter", "typical", "unlike"}
+    assert {pick.group for pick in picks if pick.kind == "typical"} == {
+        "chosen longer, more alike",
+        "chosen longer, less alike",
+        "chosen not longer, less alike",
     }
     assert telling_pairs(opened, "run", PairQuery(ids=("u3",))) == [
         Pick("u3", "shorter", 6.0),
