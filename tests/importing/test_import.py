@@ -1,20 +1,24 @@
 """A data set becomes a run: what its tables hold, all at once or not at all, in bounded memory."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import Database, RunStore
 from storage.staging import INCOMING
-from storage.state import set_state
+from storage.state import read_state, set_state
+from synpo_lab.config import load
 from synpo_lab.errors import DataError, RunError
 from synpo_lab.home import open_home, open_store
 from synpo_lab.importing.known import Known
@@ -252,6 +256,47 @@ def test_an_import_that_is_at_work_is_not_deleted(home: Path, file: Path, counti
     launch(home, config, "mine")
     with pytest.raises(RunError, match="is being imported"):
         delete_import(home, "mine")
+
+
+def test_an_import_waits_for_no_training(home: Path, file: Path, counting: Path) -> None:
+    slow = load("pocket", ["iterations=1"]).model_copy(update={"title": '{"pause": 0.5}'})
+    launch(home, slow, "training")
+    launch(home, import_config([str(file)], title="{}"), "mine")
+    deadline = time.monotonic() + 60
+    while read_state(home / "runs" / "mine").state != "imported" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert read_state(home / "runs" / "mine").state == "imported"
+    assert read_state(home / "runs" / "training").state == "running"
+
+
+KILLED = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+import os, time
+from synpo_lab.importing.gathering import _end_with_parent
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    print(*{pool.submit(os.getpid).result() for _ in range(8)}, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_import_leaves_no_process_behind(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(root)}
+    ) as parent:
+        assert parent.stdout is not None
+        children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        assert children
+        parent.kill()
+        _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
 
 
 @pytest.mark.parametrize(
