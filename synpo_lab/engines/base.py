@@ -21,6 +21,7 @@ class Request:
     key: str
     prompt: str  # the user's turn; the engine applies the chat template
     stop: str | None = None  # stop after this text; it is kept out of the completion
+    history: tuple[tuple[str, str], ...] = ()  # (user, model) turns before the prompt
 
 
 @dataclass(frozen=True, slots=True)

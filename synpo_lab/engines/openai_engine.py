@@ -134,7 +134,7 @@ class OpenAIEngine:
     def _asked(self, request: Request, sampling: SamplingConfig, seed: int) -> dict[str, Any]:
         return {
             "model": self._model,
-            "messages": [{"role": "user", "content": request.prompt.encode("utf-8", "replace").decode()}],
+            "messages": list(_messages(request)),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_new_tokens,
@@ -208,6 +208,13 @@ class _Pace:
             self._rest_until = max(self._rest_until, now + min(asked_wait, LONGEST_ASKED_WAIT_S))
         if sent >= self._lowered and now - self._lowered >= SETTLING_S:
             self._now, self._lowered = max(1.0, self._now / 2), now
+
+
+def _messages(request: Request) -> Iterator[dict[str, str]]:
+    """The turns before the prompt, and the prompt. Half a surrogate pair, which JSON can hold, no server takes."""
+    said = [text for turn in request.history for text in turn]
+    for place, text in enumerate([*said, request.prompt]):
+        yield {"role": ("user", "assistant")[place % 2], "content": text.encode("utf-8", "replace").decode()}
 
 
 def _read(request: Request, reply: Any) -> Completion:

@@ -133,7 +133,8 @@ class TransformersEngine:
     ) -> tuple[list[Row], list[Completion]]:
         """The next chunk of requests, longest prompts first, equal prompts side by side; and those that are too long."""
         requests = list(islice(unread, self._batch_size * CHUNK))
-        prompts = encode_prompts(self._tokenizer, [request.prompt for request in requests])
+        asked, before = [request.prompt for request in requests], [request.history for request in requests]
+        prompts = encode_prompts(self._tokenizer, asked, before)
         context = self._context or 1 << 62
         rows = [
             Row(request, prompt, min(sampling.max_new_tokens, context - len(prompt)), stream(seed, request.key))

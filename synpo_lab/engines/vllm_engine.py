@@ -4,6 +4,7 @@ On a CPU vLLM computes in this process: it starts in seconds and returns its mem
 process of its own, as vLLM does by default, and that process ends with the engine: so all its memory comes back.
 """
 
+import asyncio
 import copy
 import gc
 import itertools
@@ -20,6 +21,7 @@ from synpo_lab.config import EngineConfig, SamplingConfig
 from synpo_lab.engines import INSTALL
 from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights, tokenizer_of
 from synpo_lab.engines.base import Check, Completion, Request, never, too_long, unanswerable
+from synpo_lab.engines.concurrent import as_finished
 from synpo_lab.engines.seeding import stream
 from synpo_lab.errors import EngineError, MissingExtra, ModelError
 from synpo_lab.models import pick_device, pick_dtype, use_threads
@@ -70,32 +72,7 @@ class VllmEngine:
         self, requests: Iterable[Request], sampling: SamplingConfig, *, seed: int, check: Check = never
     ) -> Iterator[Completion]:
         """Completions as they finish."""
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        context, ends = self._core.context, end_tokens(self._tokenizer)
-
-        def work() -> Iterator[Completion | tuple[Request, list[int], Any]]:
-            unread = iter(requests)
-            while chunk := list(islice(unread, CHUNK)):
-                prompts = encode_prompts(self._tokenizer, [request.prompt for request in chunk])
-                for request, prompt in zip(chunk, prompts, strict=True):
-                    if len(prompt) >= context:
-                        yield too_long(request, len(prompt), context, self.name)
-                        continue
-                    how = SamplingParams(
-                        temperature=sampling.temperature,
-                        top_p=sampling.top_p,
-                        max_tokens=min(sampling.max_new_tokens, context - len(prompt)),
-                        seed=stream(seed, request.key) >> 1,
-                        stop=request.stop,
-                        stop_token_ids=ends,  # beside those of the model's generation config
-                        detokenize=request.stop is not None,
-                        output_kind=RequestOutputKind.FINAL_ONLY,
-                    )
-                    yield request, prompt, how
-
-        for request, output in self._core.run(work(), self._adapter, check):
+        for request, output in self._core.run(self._work(requests, sampling, seed), self._adapter, check):
             yield output if isinstance(output, Completion) else self._completion(request, output.outputs[0])
 
     def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
@@ -123,6 +100,33 @@ class VllmEngine:
     def close(self) -> None:
         """Gives the memory back."""
         self._core.close()
+
+    def _work(
+        self, requests: Iterable[Request], sampling: SamplingConfig, seed: int
+    ) -> Iterator[Completion | tuple[Request, list[int], Any]]:
+        """Each request with its tokens and its own SamplingParams, or what is said instead of an answer."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        context, ends = self._core.context, end_tokens(self._tokenizer)
+        unread = iter(requests)
+        while chunk := list(islice(unread, CHUNK)):
+            asked, before = [request.prompt for request in chunk], [request.history for request in chunk]
+            for request, prompt in zip(chunk, encode_prompts(self._tokenizer, asked, before), strict=True):
+                if len(prompt) >= context:
+                    yield too_long(request, len(prompt), context, self.name)
+                    continue
+                how = SamplingParams(
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    max_tokens=min(sampling.max_new_tokens, context - len(prompt)),
+                    seed=stream(seed, request.key) >> 1,
+                    stop=request.stop,
+                    stop_token_ids=ends,  # beside those of the model's generation config
+                    detokenize=request.stop is not None,
+                    output_kind=RequestOutputKind.FINAL_ONLY,
+                )
+                yield request, prompt, how
 
     def _transformers_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
         from synpo_lab.engines.transformers_engine import TransformersEngine
@@ -160,33 +164,20 @@ class VllmEngine:
 
 
 class _Core:
-    """vLLM itself, over one base."""
+    """vLLM itself, over one base: stepped from here, or with several copies of the weights as asynchronous processes."""
 
     def __init__(self, base: str, config: EngineConfig, trust_remote_code: bool, *, adapters: bool) -> None:
         self._on_cpu = pick_device(config.device).type == "cpu"
-        self._base, self._threads = base, config.threads
+        self._base, self._threads, self._copies = base, config.threads, config.vllm.data_parallel
+        self._in_process = self._on_cpu and self._copies == 1
         self._arguments = _arguments(base, config, trust_remote_code, adapters=adapters, on_cpu=self._on_cpu)
-        self._together = 2 * config.vllm.max_num_seqs
-        self._ids = itertools.count()
+        self._together = 2 * config.vllm.max_num_seqs * self._copies
+        self._ids = map(str, itertools.count())
         self._adapter_ids: dict[Path, int] = {}
         self._set_num_threads: Any = torch.set_num_threads  # vLLM on a CPU replaces it
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._llm: Any = self._opened()
         self.context: int = self._llm.model_config.max_model_len
-
-    def _opened(self) -> Any:
-        _prepare_environment(in_process=self._on_cpu)
-        try:
-            from vllm.engine.arg_utils import EngineArgs
-            from vllm.v1.engine.llm_engine import LLMEngine
-        except ImportError as error:
-            raise MissingExtra(f"vLLM cannot be imported: {error}", hint=INSTALL["vllm"]) from None
-        if self._on_cpu:
-            use_threads(self._threads)
-        try:
-            return LLMEngine.from_engine_args(EngineArgs(**self._arguments))
-        except Exception as error:
-            self._restore()
-            raise _not_started(self._base, error) from error
 
     def run(self, work: Iterable[Any], adapter: Adapter | None, check: Check) -> Iterator[tuple[Any, Any]]:
         """(what was asked, vLLM's output) of each (what, token ids, sampling) as it finishes.
@@ -195,6 +186,52 @@ class _Core:
         """
         self._llm = self._llm or self._opened()
         lora = self._lora(adapter)
+        return self._stepped(work, lora, check) if self._loop is None else self._awaited(work, lora, check)
+
+    def close(self) -> None:
+        """End vLLM; what it held in this process or in others is free again."""
+        if self._llm is None:
+            return
+        llm, self._llm = self._llm, None
+        if self._loop is None:
+            llm.engine_core.shutdown()
+        else:
+            llm.shutdown()
+            self._loop.run_until_complete(asyncio.sleep(0))  # its tasks learn that they are cancelled
+            self._loop.close()
+            self._loop = None
+        del llm
+        if self._in_process:
+            from vllm.distributed import cleanup_dist_env_and_memory
+
+            cleanup_dist_env_and_memory()
+        self._restore()
+        gc.collect()
+
+    def _opened(self) -> Any:
+        _prepare_environment(in_process=self._in_process)
+        try:
+            from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+            from vllm.v1.engine.llm_engine import LLMEngine
+        except ImportError as error:
+            raise MissingExtra(f"vLLM cannot be imported: {error}", hint=INSTALL["vllm"]) from None
+        if self._on_cpu:
+            use_threads(self._threads)
+
+        async def parallel() -> Any:
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments, data_parallel_size=self._copies))
+
+        try:
+            if self._copies == 1:
+                return LLMEngine.from_engine_args(EngineArgs(**self._arguments))
+            self._loop = asyncio.new_event_loop()
+            return self._loop.run_until_complete(parallel())
+        except Exception as error:
+            self._restore()
+            raise _not_started(self._base, error) from error
+
+    def _stepped(self, work: Iterable[Any], lora: Any, check: Check) -> Iterator[tuple[Any, Any]]:
         unread = iter(work)
         running: dict[str, Any] = {}
         more = True
@@ -207,7 +244,7 @@ class _Core:
                         yield None, item
                     else:
                         what, tokens, how = item
-                        name = str(next(self._ids))
+                        name = next(self._ids)
                         running[name] = what
                         self._llm.add_request(name, {"prompt_token_ids": tokens}, how, lora_request=lora)
                 if not running:
@@ -220,29 +257,27 @@ class _Core:
             if running and self._llm is not None:
                 self._llm.abort_request(list(running))
 
-    def close(self) -> None:
-        """End vLLM; what it held in this process or in its own is free again."""
-        if self._llm is None:
-            return
-        self._llm.engine_core.shutdown()
-        self._llm = None
-        if self._on_cpu:
-            from vllm.distributed import cleanup_dist_env_and_memory
-
-            cleanup_dist_env_and_memory()
-        self._restore()
-        gc.collect()
-
     def _step(self) -> list[Any]:
         try:
             outputs: list[Any] = self._llm.step()
         except Exception as error:
-            raise EngineError(
-                f"vLLM stopped working: {error}",
-                hint="its own words are in the run's worker.log; resume goes on from what was finished. For lack of memory "
-                "lower engine.vllm.gpu_memory_utilization, max_num_seqs or max_model_len",
-            ) from error
+            raise _broken(error) from error
         return outputs
+
+    def _awaited(self, work: Iterable[Any], lora: Any, check: Check) -> Iterator[tuple[Any, Any]]:
+        async def answer(item: Any) -> tuple[Any, Any]:
+            if isinstance(item, Completion):
+                return None, item
+            what, tokens, how = item
+            told = self._llm.generate({"prompt_token_ids": tokens}, how, next(self._ids), lora_request=lora)
+            try:
+                [output] = [output async for output in told]  # the last word only: FINAL_ONLY
+            except Exception as error:
+                raise _broken(error) from error
+            return what, output
+
+        assert self._loop is not None
+        return as_finished(self._loop, work, answer, lambda: self._together, check)
 
     def _lora(self, adapter: Adapter | None) -> Any:
         if adapter is None:
@@ -280,7 +315,6 @@ def _arguments(
         "enable_prefix_caching": settings.prefix_caching,
         "enforce_eager": on_cpu if settings.enforce_eager is None else settings.enforce_eager,
         "tensor_parallel_size": settings.tensor_parallel,
-        "data_parallel_size": settings.data_parallel,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
@@ -305,6 +339,14 @@ def _served(model: str | Path) -> Adapter | None:
             hint="set engine.kind to transformers, or merge the adapter into its base",
         )
     return adapter
+
+
+def _broken(error: Exception) -> EngineError:
+    return EngineError(
+        f"vLLM stopped working: {error}",
+        hint="its own words are in the run's worker.log; resume goes on from what was finished. For lack of memory "
+        "lower engine.vllm.gpu_memory_utilization, max_num_seqs or max_model_len",
+    )
 
 
 def _not_started(base: str, error: Exception) -> EngineError:
