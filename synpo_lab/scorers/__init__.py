@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from synpo_lab.config import ScorerConfig
-from synpo_lab.errors import ConfigError
+from synpo_lab.errors import ConfigError, LabError
 from synpo_lab.scorers.base import Ranker, Scorer
 
 GROUP = "synpo_lab.scorers"  # entry points of other packages: name -> a callable that makes a Scorer or a Ranker
@@ -42,6 +42,18 @@ def open_scorer(config: ScorerConfig) -> Scorer | Ranker:
         return make(config)
     found = entry_points(group=GROUP)
     if name in found.names:
-        made: Scorer | Ranker = found[name].load()()
-        return made
+        return _of_another_package(found[name])
     raise ConfigError(f"no scorer {name!r}", hint=f"scorer.name is one of {', '.join(names())}")
+
+
+def _of_another_package(entry: EntryPoint) -> Scorer | Ranker:
+    try:
+        made: Scorer | Ranker = entry.load()()
+    except LabError:
+        raise
+    except Exception as error:  # of code that is not ours
+        raise ConfigError(
+            f"scorer {entry.name!r} ({entry.value}) cannot be made: {type(error).__name__}: {error}",
+            hint="mend or remove the package it comes from, or choose another scorer.name",
+        ) from error
+    return made

@@ -8,6 +8,7 @@ from synpo_lab.config import ScorerConfig
 from synpo_lab.errors import ConfigError
 
 HUB = "hub:"
+TELLING = ("*.safetensors", "*.bin", "config.json", "tokenizer*.json", "*.jinja")
 JUDGES = ("judge", "pairwise-judge")
 
 
@@ -23,7 +24,8 @@ def where(config: ScorerConfig) -> str:
 def identity(config: ScorerConfig, text: str = "") -> str:
     """For example "reward-model:Skywork/Reward@main" or "judge:judges/7b@1f2e3d4c#ab12cd34".
 
-    After @: the hub revision, or the fingerprint of a folder's config and sizes. After #: of the text a judge is asked.
+    After @: the hub revision, or a fingerprint of a folder's weights, config, tokenizer and chat template. After #: of the
+    text a judge is asked.
     """
     model = where(config)
     if config.name in JUDGES and config.judge.engine.kind == "openai":
@@ -36,8 +38,8 @@ def identity(config: ScorerConfig, text: str = "") -> str:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Of the names, sizes and headers of the folder's weights, and of its config: enough to tell two models apart."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("config.json")])
+    """Of the names, sizes, beginnings and ends of the files that make a score: enough to tell two models apart."""
+    files = sorted(file for pattern in TELLING for file in folder.glob(pattern))
     return _short(json.dumps([(file.name, file.stat().st_size, _head(file)) for file in files]))
 
 

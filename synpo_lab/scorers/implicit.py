@@ -20,8 +20,10 @@ class ImplicitReward:
 
     def __init__(self, config: ScorerConfig) -> None:
         self._config = config
-        other = f" minus {identity(config.model_copy(update={'model': config.reference}))}" if config.reference else ""
-        self.name = identity(config) + other
+        self.name = identity(config)
+        if config.reference:
+            other = identity(config.model_copy(update={"model": config.reference}))
+            self.name += f" minus {other.removeprefix(f'{config.name}:')}"
 
     def score(self, rows: Iterable[tuple[str, str]]) -> Iterator[Aspects]:
         waiting = iter(rows)

@@ -4,13 +4,14 @@ The weights are those of llm-blender/PairRM-hf. Each text is encoded by itself b
 row, and the marker's last hidden states are compared: head([source; one]) - head([source; other]).
 """
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer, DebertaV2Config, DebertaV2Model, DebertaV2PreTrainedModel
+from transformers import AutoTokenizer
 
 from synpo_lab.config import ScorerConfig
 from synpo_lab.engines.base import Check, never
@@ -20,6 +21,10 @@ from synpo_lab.scorers.base import Aspects
 from synpo_lab.scorers.batching import Batches, free_cache, padded
 from synpo_lab.scorers.identity import identity, where
 from synpo_lab.scorers.loading import load_weights, loading
+
+with warnings.catch_warnings():  # its file scripts a function as it is imported, which torch no longer likes
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from transformers import DebertaV2Config, DebertaV2Model, DebertaV2PreTrainedModel
 
 SOURCE, ONE, OTHER = "<|source|>", "<|candidate1|>", "<|candidate2|>"
 SOURCE_TOKENS, ANSWER_TOKENS = 1224, 412  # as in PairRM's own code; what the prompt leaves goes to the answers

@@ -1,0 +1,78 @@
+"""The implicit reward against log-probs computed directly with transformers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from synpo_lab.chat import encode_examples
+from synpo_lab.config import ScorerConfig
+from synpo_lab.errors import ConfigError, ModelError
+from synpo_lab.models import load_tokenizer
+from synpo_lab.scorers import open_scorer
+from tests.tiny_model import save_tiny
+
+ROWS = [("w1 w2", "w3"), ("w4", "w5 w6 w7 w8"), ("w9 w1", "")]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    made = tmp_path_factory.mktemp("models")
+    return save_tiny(made / "policy", seed=1), save_tiny(made / "reference", seed=2)
+
+
+@torch.inference_mode()
+def direct(folder: Path) -> list[float]:
+    """The mean of log softmax(logits)[answer's tokens], the end token included."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), load_tokenizer(folder)
+    found = []
+    for example in encode_examples(tokenizer, ROWS):
+        ids = torch.tensor([example.prompt + example.answer])
+        logps = model(input_ids=ids).logits[0].log_softmax(-1)
+        start = len(example.prompt)
+        found.append(fmean(logps[start - 1 + i, token] for i, token in enumerate(example.answer)))
+    return found
+
+
+def fmean(values: Any) -> float:
+    return float(torch.stack(list(values)).mean())
+
+
+def scored(folder: Path, **changes: Any) -> list[dict[str, float]]:
+    made: Any = open_scorer(ScorerConfig(name="implicit", model=str(folder), device="cpu", **changes))
+    return list(made.score(ROWS))
+
+
+def test_without_a_reference_it_is_the_mean_log_prob(folders: tuple[Path, Path]) -> None:
+    found = scored(folders[0])
+    assert [one["total"] for one in found] == pytest.approx(direct(folders[0]), abs=1e-4)
+    assert all(list(one) == ["total", "policy"] for one in found)
+
+
+def test_with_a_reference_it_is_the_difference(folders: tuple[Path, Path]) -> None:
+    policy, reference = folders
+    found = scored(policy, reference=str(reference))
+    expected = [mine - theirs for mine, theirs in zip(direct(policy), direct(reference), strict=True)]
+    assert [one["total"] for one in found] == pytest.approx(expected, abs=1e-4)
+    assert [one["reference"] for one in found] == pytest.approx(direct(reference), abs=1e-4)
+
+
+def test_a_policy_against_itself_is_zero(folders: tuple[Path, Path]) -> None:
+    assert [one["total"] for one in scored(folders[0], reference=str(folders[0]))] == [0, 0, 0]
+
+
+def test_both_models_are_in_its_name(folders: tuple[Path, Path]) -> None:
+    config = ScorerConfig(name="implicit", model=str(folders[0]), reference=str(folders[1]))
+    name = open_scorer(config).name
+    assert name.startswith("implicit:policy@")
+    assert " minus reference@" in name
+
+
+def test_a_model_that_is_not_there_is_told_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        scored(tmp_path / "nowhere")
+    assert caught.value.hint
+    with pytest.raises(ConfigError, match=r"needs scorer\.model"):
+        open_scorer(ScorerConfig(name="implicit"))
