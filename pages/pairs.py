@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from pages.answers import columns_of
 from pages.components import address
+from pages.export_panel import export_panel
 from pages.pair_address import (
     NAMES,
     Asked,
@@ -109,6 +110,7 @@ def build(lab: Lab) -> None:
         with gr.Row(elem_classes="lab-pager"):
             csv = gr.Button("Save verdicts and notes (CSV)", size="sm", scale=0, min_width=220, elem_id="notes-csv")
             jsonl = gr.Button("… (JSONL)", size="sm", scale=0, min_width=100, elem_id="notes-jsonl")
+    export_panel(lab, "pairs", lambda run_id, *values: (run_id, asked_by(values).query), [picker, *filters])
     file = gr.DownloadButton("Save", visible="hidden", elem_id="notes-file")
     current = gr.Textbox(visible="hidden", elem_id="pair-current")
     here = gr.Textbox(visible="hidden", elem_id="pair-here")
