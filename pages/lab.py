@@ -7,7 +7,20 @@ from pathlib import Path
 
 import gradio as gr
 
-from pages import data, disagree, eye, health, iterations, lineage, overview, pairs, prompts, sql, thresholds
+from pages import (
+    data,
+    disagree,
+    eye,
+    health,
+    iterations,
+    lineage,
+    overview,
+    pairs,
+    playground,
+    prompts,
+    sql,
+    thresholds,
+)
 from pages.shell import PAGES, Lab
 from pages.theme import instrument
 from synpo_lab.errors import ConfigError, LabError
@@ -22,6 +35,7 @@ OTHERS = {
     "iterations": iterations,
     "eye": eye,
     "disagree": disagree,
+    "playground": playground,
     "sql": sql,
     "data": data,
 }

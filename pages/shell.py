@@ -44,6 +44,7 @@ PAGES = {
     "iterations": "Iterations",
     "eye": "Trainer’s eye",
     "disagree": "Disagreement",
+    "playground": "Playground",
     "sql": "SQL",
     "data": "Data",
 }

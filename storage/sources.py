@@ -33,6 +33,24 @@ _EVENT = {
     "level": "VARCHAR",
 }
 NOTE_COLUMNS = {"pair_id": "VARCHAR", "verdict": "VARCHAR", "text": "VARCHAR", "author": "VARCHAR", "at": "DOUBLE"}
+VOTE_COLUMNS = {
+    "run_id": "VARCHAR",
+    "pair_id": "VARCHAR",
+    "prompt": "VARCHAR",
+    "history": "VARCHAR",
+    "model_a": "VARCHAR",
+    "model_b": "VARCHAR",
+    "response_a": "VARCHAR",
+    "response_b": "VARCHAR",
+    "answer_a": "VARCHAR",
+    "answer_b": "VARCHAR",
+    "sampling": "VARCHAR",
+    "seed": "BIGINT",
+    "winner": "VARCHAR",
+    "blind": "BOOLEAN",
+    "author": "VARCHAR",
+    "at": "DOUBLE",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,7 @@ def sources(store: Store) -> list[Source]:
         *tables,
         Source("events", "runs/*/events.jsonl", _EVENT, -2),
         Source("notes", "notes/*.jsonl", NOTE_COLUMNS, None),
+        Source("votes", "playground/*.jsonl", VOTE_COLUMNS, None),
     ]
 
 

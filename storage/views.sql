@@ -227,3 +227,29 @@ SELECT pair_id, verdict, text, author, make_timestamp(CAST(line.at * 1e6 AS BIGI
 FROM (SELECT *, row_number() OVER () AS number FROM parts.notes) AS line
 WHERE pair_id IS NOT NULL AND line.at IS NOT NULL
 QUALIFY row_number() OVER (PARTITION BY pair_id, author ORDER BY line.at DESC, number DESC) = 1;
+
+-- votes
+-- Which of two answers of the playground did readers prefer?
+-- run_id: the run whose models answered
+-- pair_id: hash of the two answers; the verdict is in notes too
+-- prompt: what both were asked
+-- history: JSON: the turns before it
+-- model_a: who wrote the first answer
+-- model_b: who wrote the second
+-- response_a: hash of the first answer's request
+-- response_b: hash of the second answer's request
+-- answer_a: the first answer
+-- answer_b: the second
+-- sampling: JSON: temperature, top_p, max_new_tokens
+-- seed: of both
+-- winner: a, b, tie or bad (both are)
+-- blind: whether the reader did not know who wrote which
+-- author: who
+-- at: when, UTC. AT is a word of SQL: write "at" or give the table, as in v.at
+CREATE VIEW votes AS
+SELECT
+    run_id, pair_id, prompt, TRY_CAST(history AS JSON) AS history, model_a, model_b, response_a, response_b, answer_a,
+    answer_b, TRY_CAST(sampling AS JSON) AS sampling, seed, winner, blind, author,
+    make_timestamp(CAST(votes.at * 1e6 AS BIGINT)) AS at
+FROM parts.votes AS votes
+WHERE pair_id IS NOT NULL AND votes.at IS NOT NULL;

@@ -104,3 +104,19 @@ def test_cutting_keeps_the_end_of_the_prompt_and_the_start_of_the_answer() -> No
 def test_no_rows_are_no_work() -> None:
     assert encode_examples(tiny_tokenizer(26), []) == []
     assert encode_prompts(tiny_tokenizer(26), []) == []
+
+
+def test_the_turns_before_stand_before_the_prompt() -> None:
+    tokenizer = tiny_tokenizer(26)
+    [alone, after] = encode_prompts(tokenizer, ["w5", "w5"], [(), (("w1", "w2"), ("w3", "w4"))])
+    assert alone == [BOS, USER, word(5), BOT]
+    before = [BOS, USER, word(1), BOT, word(2), END, USER, word(3), BOT, word(4), END]
+    assert after == [*before, USER, word(5), BOT]
+
+
+def test_a_template_for_one_turn_refuses_a_conversation_with_a_hint() -> None:
+    only_one = "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}" + TEMPLATE
+    tokenizer = with_template(only_one)
+    with pytest.raises(ModelError, match="several turns: one turn") as caught:
+        encode_prompts(tokenizer, ["w5"], [(("w1", "w2"),)])
+    assert caught.value.hint == "begin a new conversation"

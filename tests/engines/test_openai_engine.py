@@ -64,6 +64,16 @@ def test_what_is_asked_is_a_chat_with_the_sampling_and_a_seed_of_its_own(server:
     assert max(body["seed"] for body in asked) < 2**31
 
 
+def test_the_turns_before_are_sent_as_turns(server: TinyServer) -> None:
+    engine = opened(server)
+    list(engine.generate([Request("k", "say 2", history=(("say 1", "one"),))], SAMPLING, seed=3))
+    engine.close()
+    [(_, body)] = server.seen
+    assert [(turn["role"], turn["content"]) for turn in body["messages"]] == [
+        ("user", "say 1"), ("assistant", "one"), ("user", "say 2"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -31,6 +31,7 @@ DESIGN = {
     "findings": "run_id iteration kind pair_id value detail",
     "events": "run_id at stage iteration done total message",
     "notes": "pair_id verdict text author at",
+    "votes": "run_id pair_id prompt model_a model_b answer_a answer_b seed winner blind author at",
 }
 
 
@@ -178,7 +179,7 @@ def test_a_column_that_old_parts_lack_is_empty_there(tmp_path: Path) -> None:
 def test_a_store_of_some_tables_offers_those(tmp_path: Path) -> None:
     database = Database(Store(tmp_path, {"pairs": Pair}))
     assert database.rows("SELECT * FROM pairs") == []
-    assert {row["name"] for row in database.rows("SHOW TABLES")} == {"runs", "pairs", "events", "notes"}
+    assert {row["name"] for row in database.rows("SHOW TABLES")} == {"runs", "pairs", "events", "notes", "votes"}
 
 
 def test_a_home_with_odd_letters_in_its_name_is_read(tmp_path: Path) -> None:

@@ -1,0 +1,116 @@
+"""Playground page: answers side by side, blind until the vote, and whom it lets talk."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pages import playground
+from pages.playground import Stops, Talk
+from pages.shell import Lab
+from storage.state import set_state
+from synpo_lab.errors import EngineError
+from synpo_lab.home import open_home, open_store
+from synpo_lab.playground.session import Question
+from synpo_lab.playground.wire import Ask, Reply
+from synpo_lab.records import Note
+
+HOSTILE = "<script>alert(1)</script>\0"
+
+
+class Models:
+    """Answers at once with hostile text, or fails."""
+
+    def __init__(self, reply: Reply | None = None, *, dies: bool = False) -> None:
+        self._reply, self._dies = reply, dies
+
+    def ask(self, ask: Ask, given_up: Any = None) -> Reply:
+        if self._dies:
+            raise EngineError("the playground's process ended (killed)", hint="ask again")
+        return self._reply or Reply(ask.id, f"{HOSTILE} by {ask.model.name}", 4, "stop", 0.5)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    for run_id, policy in (("toy", "pocket"), ("real", "hub:owner/name")):
+        store = open_store(open_home(tmp_path))
+        run = store.create_run(run_id, f"title: x\npolicy: {policy}\n", {"created_at": 1.0, "recipe": "synpo"})
+        (run.models / "M_1").mkdir()
+        set_state(run.folder, "finished")
+    made = Lab(tmp_path)
+    yield made
+    made.close()
+
+
+def asked(lab: Lab, talk: Talk, models: Any, question: Question | None = None) -> list[Any]:
+    *_, last = playground._answer(lab, models, Stops(), talk, question or Question("hi"))
+    return last
+
+
+def test_answers_stand_side_by_side_as_text(lab: Lab) -> None:
+    talk, answers, voting, _ = asked(lab, Talk("toy", ("M_0", "M_1")), Models())
+    assert "<script" not in answers
+    assert answers.count("&lt;script&gt;alert(1)&lt;/script&gt;␀") == 2
+    assert "A · M_0" in answers
+    assert "B · M_1" in answers
+    assert voting.visible
+    assert len(talk.turns) == 1
+
+
+def test_blind_answers_hide_who_wrote_them_until_the_vote(lab: Lab) -> None:
+    talk = Talk("toy", ("M_1", "M_0"), blind=True)
+    talk, answers, voting, wins = asked(lab, talk, Models(Reply(1, "an answer", 4, "stop", 0.5)))
+    assert "M_0" not in answers + wins
+    assert "M_1" not in answers + wins
+    assert "Answer A" in answers
+    assert voting.visible
+    voted = playground._voted(lab, talk, "a")
+    _, answers, voting, wins = playground._shown(lab, voted)
+    assert "A was M_1, B was M_0" in answers
+    assert not voting.visible
+    assert "M_0 against M_1" in wins
+    assert [note.verdict for note in lab.store.notes(Note)] == ["chosen"]
+    assert playground._voted(lab, voted, "b") is voted  # one vote an answer
+    assert len(lab.store.notes(Note)) == 1
+
+
+def test_an_error_is_told_in_its_place_and_cannot_be_voted_on(lab: Lab) -> None:
+    failed = Reply(1, finish_reason="error", error="no room for <b>", hint="fewer tokens")
+    talk, answers, voting, _ = asked(lab, Talk("toy", ("M_0", "M_1")), Models(failed))
+    assert "no room for &lt;b&gt;" in answers
+    assert "fewer tokens" in answers
+    assert not voting.visible
+    assert playground._voted(lab, talk, "a") is talk
+    talk, answers, *_ = asked(lab, Talk("toy", ("M_0",)), Models(dies=True))
+    assert "process ended" in answers
+    assert talk.turns == ()
+
+
+def test_what_cannot_be_asked_is_told(lab: Lab) -> None:
+    _, answers, *_ = asked(lab, Talk("toy", ()), Models())
+    assert "no model is chosen" in answers
+    _, answers, *_ = asked(lab, Talk("toy", ("M_0",)), Models(), Question(""))
+    assert "the prompt is empty" in answers
+
+
+def test_the_form_is_read_within_its_bounds() -> None:
+    question = playground._question("p", None, " a, ,b ", 0.5, 0.9, 1e9, None)
+    assert (question.keywords, question.draft, question.seed) == (("a", "b"), "", 0)
+    assert question.sampling.max_new_tokens == playground.MOST_TOKENS
+    assert [box.visible for box in playground._fields(["M_0", "R_1"])] == [True, False]
+    assert [box.visible for box in playground._fields(["G"])] == [False, True]
+
+
+def test_a_lab_open_read_only_lends_the_pocket_model_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    visitors = Lab(lab.home, read_only=True)
+    assert playground._refused(visitors, "toy") is None
+    assert "read-only" in (playground._refused(visitors, "real") or "")
+    _, answers, *_ = asked(visitors, Talk("real", ("M_0",)), Models())
+    assert "lets nobody talk" in answers
+    *_, voting, _ = asked(visitors, Talk("toy", ("M_0", "M_1")), Models())
+    assert not voting.visible
+    monkeypatch.setenv(playground.ALLOW, "all")
+    assert playground._refused(visitors, "real") is None
+    assert playground._refused(lab, "real") is None
+    visitors.close()
