@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from pages import prompt_diversity as diversity
 from pages import prompt_rows as rows
-from pages.components import empty
+from pages.components import empty, problem
 from pages.prompt_map import prompt_map
 from pages.prompt_rows import ALL, Asked, asked_of, chosen_address
 from pages.prompt_topics import topics_panel
-from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, on_load, selection, told
+from pages.shell import QUIET, Lab, Selection, edited, follow, heading, is_alive, no_runs, selection, told
 from pages.text import count
 from storage.queries import PROMPT_SORTS, prompts_page, run_overview
 from storage.queries.topics import map_points, topic_sizes
@@ -25,6 +25,7 @@ LEAD = "What the generator G wrote from keyword lists. One keyword of each list 
 TABS = {"table": "Table", "topics": "Topics", "map": "Map", "diversity": "Diversity"}
 ON_MAP = 2_000  # prompts drawn
 POLL_SECONDS = 1.0
+WORKING = "working: "
 NO_TOPICS = "Topics come at the end of a run. To find them now, press “Find topics” above."
 
 
@@ -74,7 +75,8 @@ def build(lab: Lab) -> None:
     }
     lazy = [widget for name in TABS for widget in parts[name]]
     timer = gr.Timer(POLL_SECONDS, active=False)
-    working = gr.State(False)
+    seen = gr.State("")  # how far the topics were at the last look
+    chosen = gr.State(None)  # the run the address asked for, before the picker has it
 
     def draw(run_id: str | None, name: str) -> list[Any]:
         """The tab that is looked at; the others are drawn when they are opened."""
@@ -84,9 +86,9 @@ def build(lab: Lab) -> None:
             for value in (drawers[other](run_id) if other == name else [gr.skip()] * len(parts[other]))
         ]
 
-    @told
-    def open_tab(run_id: str | None, *, name: str) -> list[Any]:
-        # A tab that the address selects is opened before the run is known; `open_page` draws that one.
+    def open_tab(run_id: str | None, asked: str | None, *, name: str) -> list[Any]:
+        run_id = run_id or asked
+        # Before the page is filled it is not known of which run; `open_page` is followed by drawing the open tab.
         return [name, *(drawers[name](run_id) if run_id else [gr.skip()] * len(parts[name]))]
 
     @told
@@ -96,39 +98,37 @@ def build(lab: Lab) -> None:
     @told
     def open_page(request: gr.Request) -> list[Any]:
         asked = selection(lab, request)
-        name = asked.query.get("tab", "table")
-        name = name if name in TABS else "table"
-        return [gr.Tabs(selected=name), name, *_found(lab, asked.run_id), *draw(asked.run_id, name)]
+        name = asked.query.get("tab")
+        opened = [gr.Tabs(selected=name), name] if name in TABS else [gr.skip(), gr.skip()]
+        return [*opened, asked.run_id, *_found(lab, asked.run_id)]
 
     @told
     def start(run_id: str) -> list[Any]:
         find_topics(lab.home, run_id)
-        return [
-            Markup('<p class="lab-place">finding topics …</p>'),
-            gr.Button(interactive=False),
-            gr.Timer(active=True),
-            True,
-        ]
+        told_now, button, _, _ = _found(lab, run_id)
+        return [told_now, button, gr.Timer(active=True), ""]
 
     @told
-    def tick(run_id: str | None, name: str, was: bool, *wanted: Any) -> list[Any]:
-        """While topics are found: say so; once they are there, draw what shows them."""
-        found = _found(lab, run_id)
-        if found[-1] or not was:
-            return [*found, *[gr.skip()] * (len(lazy) + len(filled.outputs))]
+    def tick(run_id: str | None, name: str, before: str, *wanted: Any) -> list[Any]:
+        """While topics are found, say so; once they are there, draw what shows them."""
+        found, nothing = _found(lab, run_id), [gr.skip()] * (len(lazy) + len(filled.outputs))
+        if found[-1] == before:
+            return [gr.skip(), gr.skip(), *found[2:], *nothing]
+        if found[-1].startswith(WORKING):
+            return [*found, *nothing]
         return [*found, *draw(run_id, name), *filled.refreshed(run_id, Asked(*wanted))]
 
-    state = [topics_told, find, timer, working]
-    on_load(lab, open_page, [tabs, tab, *state, *lazy])
+    state = [topics_told, find, timer, seen]
+    loaded = lab.app.load(open_page, None, [tabs, tab, chosen, *state], **QUIET)
+    loaded.then(told(draw), [chosen, tab], lazy, **QUIET)
     picker.input(pick, [picker, tab], [*state, *lazy], **QUIET)
     for name, widget in zip(TABS, (table_tab, topics_tab, map_tab, diversity_tab), strict=True):
-        opened = widget.select(partial(open_tab, name=name), picker, [tab, *parts[name]], **QUIET)
-        opened.then(
-            None, tab, None, js=f"() => {{ labAddress({{tab: {name!r} === 'table' ? null : {name!r}}}); }}", **QUIET
-        )
+        opened = widget.select(told(partial(open_tab, name=name)), [picker, chosen], [tab, *parts[name]], **QUIET)
+        address = "null" if name == "table" else repr(name)
+        opened.then(None, tab, None, js=f"() => {{ labAddress({{tab: {address}}}); }}", **QUIET)
     only.input(told(lambda run_id, chosen: _map(lab, run_id, chosen)), [picker, only], drawing, **QUIET)
     find.click(start, picker, state, **QUIET)
-    timer.tick(tick, [picker, tab, working, *filled.inputs], [*state, *lazy, *filled.outputs], **QUIET)
+    timer.tick(tick, [picker, tab, seen, *filled.inputs], [*state, *lazy, *filled.outputs], **QUIET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,20 +221,27 @@ def _has_prompts(lab: Lab, run_id: str | None) -> bool:
 
 
 def _found(lab: Lab, run_id: str | None) -> list[Any]:
-    """How far the topics are: told, the button, the timer, and whether a process is at it."""
+    """How far the topics are: told, the button, the timer, and all of it in a word to compare with the next time."""
     try:
         state = topic_state(lab.home, run_id) if run_id else TopicState(False, None)
     except LabError as error:
-        return [Markup('<p class="lab-place">{}</p>').format(error.message), gr.Button(), gr.Timer(active=False), False]
-    button = gr.Button(
-        "Find topics again" if state.made else "Find topics", interactive=bool(run_id) and not state.working
-    )
-    return [_told(state), button, gr.Timer(active=state.working), state.working]
+        return [Markup('<p class="lab-place">{}</p>').format(error.message), gr.Button(), gr.Timer(active=False), "?"]
+    ready = bool(run_id) and not state.working
+    button = gr.Button("Find topics again" if state.made else "Find topics", interactive=ready)
+    going = state.working or is_alive(lab.run(run_id))
+    return [
+        _told(state),
+        button,
+        gr.Timer(active=going),
+        f"{WORKING if state.working else ''}{state.made} {state.problem}",
+    ]
 
 
 def _told(state: TopicState) -> Markup:
     if state.working:
         return Markup('<p class="lab-place">finding topics …</p>')
+    if state.problem:
+        return problem(f"no topics: {state.problem}")
     if state.made is None:
         return Markup('<p class="lab-place">no topics yet</p>')
     made = state.made

@@ -12,6 +12,7 @@ from pages.prompt_map import SHAPES, mark_of, prompt_map
 from pages.prompt_rows import Asked, asked_of, prompt_text
 from pages.prompt_topics import topics_panel, worst_topics
 from pages.shell import Lab, Selection
+from storage.locks import hold_lock
 from storage.queries.topics import map_points, topic_results, topic_sizes
 from synpo_lab.records import Prompt, Topic
 from synpo_lab.topics import write_topics
@@ -122,9 +123,28 @@ def test_before_topics_were_found_there_is_nothing_to_tell(lab: Lab) -> None:
 
 
 def test_topics_that_were_found_are_told(topical: Lab) -> None:
-    told, button, timer, working = prompts._found(topical, RUN)
+    told, button, timer, word = prompts._found(topical, RUN)
     assert f"of {len(records(topical, Topic)):,} prompts and seeds" in told
-    assert (button.value, button.interactive, timer.active, working) == ("Find topics again", True, False, False)
+    assert (button.value, button.interactive, timer.active) == ("Find topics again", True, False)
+    assert not word.startswith(prompts.WORKING)
+
+
+def test_topics_that_are_being_found_are_waited_for(topical: Lab) -> None:
+    with hold_lock(topical.store.run(RUN).folder / "topics.lock", busy="busy"):
+        told, button, timer, word = prompts._found(topical, RUN)
+    assert "finding topics" in told
+    assert (button.interactive, timer.active) == (False, True)
+    assert word.startswith(prompts.WORKING)
+
+
+def test_why_no_topics_were_found_is_told(lab: Lab) -> None:
+    log = lab.store.run(RUN).folder / "topics.log"
+    log.write_text("error: x is no model folder\nhint: name another\n")
+    assert "x is no model folder" in prompts._found(lab, RUN)[0]
+    log.write_text("Traceback (most recent call last):\n  ...\nMemoryError: <b>\n")
+    assert "MemoryError: &lt;b&gt;" in prompts._found(lab, RUN)[0]
+    log.unlink()
+    assert "no topics yet" in prompts._found(lab, RUN)[0]
 
 
 # The map
