@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from storage import sources
+from storage.catalogue import public_views
 from storage.database import Database
 from storage.queries.page import Row
 
@@ -23,6 +24,13 @@ def excerpts(database: Database, places: Sequence[Row], excerpt: int) -> list[Ro
     """The pairs that lie at these places (`part` and `place`), in that order, texts cut to `excerpt` characters."""
     found = _at(database, _EXCERPTS, places, excerpt=excerpt)
     return [found[place["part"], place["place"]] for place in places if (place["part"], place["place"]) in found]
+
+
+def whole_pair(database: Database, place: Row) -> Row | None:
+    """The columns of the view `pairs` of the one that lies at this place, texts whole."""
+    source = sources.rows_at(database.store, "pairs", {place["part"]: [place["place"]]})
+    view = public_views()["pairs"].sql.partition(" AS\n")[2]
+    return database.row(view.replace("parts.pairs", f"({source})"))
 
 
 def _at(database: Database, sql: str, places: Sequence[Row], **parameters: Any) -> dict[tuple[str, int], Row]:

@@ -10,7 +10,7 @@ WHERE run_id = $run_id AND prompt_id = $prompt_id
 LIMIT 1
 """
 _PAIR_ID = """
-SELECT pair_id FROM pairs WHERE run_id = $run_id AND prompt_id = $prompt_id ORDER BY iteration, pair_id LIMIT 1
+SELECT pair_id FROM parts.pairs WHERE run_id = $run_id AND prompt_id = $prompt_id ORDER BY iteration, pair_id LIMIT 1
 """
 
 
@@ -21,5 +21,5 @@ def one_prompt(database: Database, run_id: str, prompt_id: str) -> Row | None:
 
 def pair_of_prompt(database: Database, run_id: str, prompt_id: str) -> str | None:
     """Which pair was the first made of its answers? None when there is none."""
-    found = database.row(_PAIR_ID, {"run_id": run_id, "prompt_id": prompt_id})
-    return None if found is None else str(found["pair_id"])
+    found = database.pair_rows(run_id, _PAIR_ID, {"run_id": run_id, "prompt_id": prompt_id})
+    return str(found[0]["pair_id"]) if found else None

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from storage.database import Database
+from storage.narrow import over_texts
 from storage.pair_filter import PairFilter, filter_sql
 from storage.queries.eye_conditions import EYE_CONDITIONS, eye_sql
-from storage.queries.page import known
+from storage.queries.page import Row, known
 
 _NOTED = "SELECT pair_id FROM notes WHERE verdict"
 VERDICTS = {
@@ -63,6 +65,10 @@ class PairQuery:
             wanted.append(f"({filter_sql(self.rules, 'rules_')}) IS NULL")
         return "\n    AND ".join(wanted)
 
+    def reads_texts(self) -> bool:
+        """Whether it looks into prompts or answers: such a query is not answered from memory (see narrow.py)."""
+        return bool(self.search) or (self.rules is not None and over_texts(self.rules) is not None)
+
     def bound(self, run_id: str) -> dict[str, Any]:
         """The parameters of `matches()`, no more and no fewer."""
         rules = self.rules.bound("rules_") if self.rules is not None else {}
@@ -73,3 +79,14 @@ class PairQuery:
         values = {name: getattr(self, name) for name in _CONDITIONS}
         given = {name: value for name, value in values.items() if value is not None and value != ""}
         return {name: list(value) if name == "ids" else value for name, value in given.items()}
+
+
+def matching_rows(
+    database: Database, run_id: str, query: PairQuery, sql: str, more: dict[str, Any] | None = None
+) -> list[Row]:
+    """All rows of a question over `parts.pairs` in which `{matches}` stands for a query, `more` bound beside its values.
+
+    Answered from memory (see narrow.py) unless the query itself looks into texts; the question may read none.
+    """
+    asked, bound = sql.replace("{matches}", query.matches()), query.bound(run_id) | (more or {})
+    return database.rows(asked, bound) if query.reads_texts() else database.pair_rows(run_id, asked, bound)

@@ -1,14 +1,13 @@
 """The pairs of a run: a table of them, one of them with all its answers, and the next one."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from storage.database import Database
 from storage.queries.answers import Answer, answers_to
-from storage.queries.excerpts import excerpts
+from storage.queries.excerpts import excerpts, whole_pair
 from storage.queries.page import Page, Row, known_sort
 from storage.queries.pair_order import PAIR_SORTS, key_sql, source_sql
-from storage.queries.pair_query import PairQuery
+from storage.queries.pair_query import PairQuery, matching_rows
 from storage.queries.telling import telling_pairs
 
 __all__ = [
@@ -52,8 +51,8 @@ SELECT count(*) FILTER (before AND NOT itself) AS position, count(*) AS total,
     (SELECT count(*) FROM here) AS known
 FROM ranked
 """
-_PAIR = """
-SELECT * FROM pairs WHERE run_id = $run_id AND pair_id = $pair_id ORDER BY iteration LIMIT 1
+_PLACE = """
+SELECT part, place FROM parts.pairs WHERE run_id = $run_id AND pair_id = $pair_id ORDER BY iteration LIMIT 1
 """
 _LOGPS = """
 SELECT iteration, model, logp_chosen, logp_rejected, beta, gamma, beta * (logp_chosen - logp_rejected) AS margin
@@ -129,9 +128,9 @@ def pairs_page(
 ) -> Page:
     """Which pairs are there? Texts are cut to `excerpt` characters."""
     query = _named(database, run_id, query, sort)
-    which = query.bound(run_id)
-    places = database.rows(_asked(_PLACES, query, sort), which | {"limit": limit, "offset": offset})
-    return Page(excerpts(database, places, excerpt), places[0]["total"] if places else _count(database, query, which))
+    window = {"limit": limit, "offset": offset}
+    places = matching_rows(database, run_id, query, _ordered(_PLACES, query, sort), window)
+    return Page(excerpts(database, places, excerpt), places[0]["total"] if places else _count(database, run_id, query))
 
 
 def pair_at(
@@ -139,13 +138,15 @@ def pair_at(
 ) -> PairDetail | None:
     """The pair at a position (from 0) among those of a query; None when it lies beyond them."""
     query = _named(database, run_id, query, sort)
-    found = database.row(_asked(_IDS, query, sort), query.bound(run_id) | {"limit": 1, "offset": position})
-    return None if found is None else pair(database, run_id, found["pair_id"])
+    window = {"limit": 1, "offset": position}
+    found = matching_rows(database, run_id, query, _ordered(_IDS, query, sort), window)
+    return pair(database, run_id, found[0]["pair_id"]) if found else None
 
 
 def pair(database: Database, run_id: str, pair_id: str) -> PairDetail | None:
     """One pair with all that belongs to it; None when the run has no such pair."""
-    found = database.row(_PAIR, {"run_id": run_id, "pair_id": pair_id})
+    places = database.pair_rows(run_id, _PLACE, {"run_id": run_id, "pair_id": pair_id})
+    found = whole_pair(database, places[0]) if places else None
     if found is None:
         return None
     sides = (found["chosen_id"], found["rejected_id"])
@@ -167,10 +168,8 @@ def neighbours(
     A pair outside the query stands between those it would stand between.
     """
     query = _named(database, run_id, query, sort)
-    found = database.row(_asked(_POSITION, query, sort), query.bound(run_id) | {"pair_id": pair_id})
-    if found is None or not found.pop("known"):
-        return None
-    return Neighbours(**found)
+    (found,) = matching_rows(database, run_id, query, _ordered(_POSITION, query, sort), {"pair_id": pair_id})
+    return Neighbours(**found) if found.pop("known") else None
 
 
 def pair_drop_reasons(database: Database, run_id: str, iteration: int | None = None) -> list[Row]:
@@ -202,11 +201,11 @@ def _named(database: Database, run_id: str, query: PairQuery, sort: str) -> Pair
     return PairQuery(ids=tuple(pick.pair_id for pick in telling_pairs(database, run_id, query)))
 
 
-def _asked(sql: str, query: PairQuery, sort: str) -> str:
+def _ordered(sql: str, query: PairQuery, sort: str) -> str:
     key = key_sql(sort, named=query.ids is not None)
-    return sql.format(matches=query.matches(), key=key, source=source_sql(sort))
+    return sql.replace("{key}", key).replace("{source}", source_sql(sort))
 
 
-def _count(database: Database, query: PairQuery, which: dict[str, Any]) -> int:
-    found = database.row(_COUNT.format(matches=query.matches()), which)
-    return int(found["total"]) if found else 0
+def _count(database: Database, run_id: str, query: PairQuery) -> int:
+    (found,) = matching_rows(database, run_id, query, _COUNT)
+    return int(found["total"])

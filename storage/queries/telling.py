@@ -20,7 +20,7 @@ from typing import Any
 from storage.database import Database
 from storage.queries.page import Row
 from storage.queries.pair_order import DISAGREEMENT, ORDERS
-from storage.queries.pair_query import PairQuery
+from storage.queries.pair_query import PairQuery, matching_rows
 
 TWENTY = 20
 QUOTAS = {"cut": 4, "widest": 2, "narrowest": 2, "longer": 1, "shorter": 1, "disagreement": 4, "typical": 6}
@@ -102,8 +102,7 @@ ORDER BY kind, place
 
 def telling_pairs(database: Database, run_id: str, query: PairQuery) -> list[Pick]:
     """Which twenty of these pairs tell most, and why each?"""
-    which = {**query.bound(run_id), "cut": _cut(database, run_id, query)}
-    rows = database.rows(_PICKED.format(matches=query.matches()), which)
+    rows = matching_rows(database, run_id, query, _PICKED, {"cut": _cut(database, run_id, query)})
     waiting = {kind: [row for row in rows if row["kind"] == kind] for kind in QUOTAS}
     chosen: dict[str, Row] = {}
     for kind, quota in QUOTAS.items():
