@@ -270,10 +270,11 @@ class Workshop:
         return known
 
     def _add_anchors(self, responses: Sequence[Response], prompts: Texts) -> None:
-        """What a ranker compares with: a seed's gold answer, else M_0's answer, else the first of those given."""
+        """What a ranker compares with: a seed's gold answer, else what the pairs reject, else M_0's, else the first given."""
         for seed in self.seeds:
             self.anchors.setdefault(seed.prompt, seed.gold)
-        own = sorted(responses, key=lambda response: (response.model != INITIAL, response.response_id))
+        rejected = self.config.pairing.rejected
+        own = sorted(responses, key=lambda made: (made.role != rejected, made.model != INITIAL, made.response_id))
         for response in own:
             self.anchors.setdefault(prompts[response.prompt_id], response.text)
 

@@ -103,7 +103,7 @@ def test_armorms_nineteen_objectives_are_named_and_the_total_is_the_gated_sum(ar
 def test_batches_give_what_single_rows_give(armo: Path) -> None:
     alone = scored(armo, batch_size=1)
     together = scored(armo, batch_size=8)
-    assert [one for one in together] == [pytest.approx(one, abs=1e-4) for one in alone]
+    assert together == [pytest.approx(one, abs=1e-4) for one in alone]
 
 
 def test_objectives_can_be_named_and_else_are_numbered(tmp_path: Path) -> None:
