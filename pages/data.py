@@ -299,7 +299,7 @@ def _sets(lab: Lab, imports: Sequence[RunStatus]) -> Markup:
         Column("duplicates", lambda row: count(row[1].duplicates) if row[1] else "", True, "pairs that came before"),
         Column("refused", lambda row: count(sum(row[1].refused.values())) if row[1] else "", True, "rows"),
         Column("made", lambda row: moment(row[0].created_at)),
-        Column("open", lambda row: places(row[0].run_id) if row[1] else ""),
+        Column("open", lambda row: Markup("<span>{}</span>").format(places(row[0].run_id)) if row[1] else ""),
     ]
     refused = joined(_refusals_of(status, made) for status, made in rows if made and made.refused)
     return card(

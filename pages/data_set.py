@@ -18,7 +18,6 @@ from synpo_lab.importing.summary import Summary
 from synpo_lab.jobs import RunStatus
 from synpo_lab.report import interval
 
-FILTER = "filter" if "filter" in PAGES else "thresholds"
 NO_PAIRS = (
     "Prompts and answers, no pairs. Imported together with another model's answers to the same prompts, as a second file, "
     "they make pairs."
@@ -49,7 +48,7 @@ def summary(lab: Lab, status: RunStatus) -> Summary | None:
 def places(run_id: str) -> Markup:
     """Links to what can be done with a data set."""
     sql = f"SELECT prompt, chosen, rejected, gap\nFROM pairs\nWHERE run_id = '{run_id}'\nLIMIT 20"
-    wanted = [("pairs", "pairs"), ("prompts", "prompts"), (FILTER, "filter"), ("health", "health")]
+    wanted = [("pairs", "pairs"), ("prompts", "prompts"), ("thresholds", "filter"), ("health", "health")]
     links = [link(page, label, run=run_id) for page, label in wanted if page in PAGES]
     return Markup(" · ").join([*links, link("sql", "SQL", run=run_id, sql=sql)])
 

@@ -74,7 +74,8 @@ def _alone(sources: tuple[Source, ...], rows: list[Mapping[str, Any]], format: s
     names = _names(rows)
     columns = found_columns(names, given)
     chosen = _fitting(columns, rows, names) if format == AUTO else _named(format, columns, names)
-    taken = {target: columns[target] for target in (*chosen.needs, *chosen.uses) if target in columns}
+    wanted = {*chosen.needs, *chosen.uses}
+    taken = {target: columns[target] for target in NAMES if target in wanted and target in columns}
     if taken.get("input") == taken.get("prompt"):
         taken.pop("input", None)
     unused = tuple(name for name in names if name not in taken.values())
