@@ -21,7 +21,7 @@ from typing import Any, Protocol, Required, TypedDict
 
 import torch
 from accelerate.data_loader import DataLoaderShard
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from synpo_lab.config import TrainerConfig
 from synpo_lab.errors import MissingExtra, TrainingError
@@ -125,6 +125,7 @@ def train(
         arguments = _arguments(
             config, how, out, how.checkpoints or Path(scratch), device, optimizer_steps(rows, config)
         )
+        set_seed(arguments.seed)  # an adapter begins with random numbers
         trainee = load_trainee(base, config, device, trust_remote_code=how.trust_remote_code)
         arguments.gradient_checkpointing = _recomputes(config, trainee.model, device)
         use_threads(how.threads, bare(trainee.model).num_parameters())

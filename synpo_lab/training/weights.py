@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def load_trainee(base: Base, config: TrainerConfig, device: torch.device, *, tru
     _without_dropout(model)
     if not config.lora.r:
         stored = _stored(base, trust_remote_code)
-        return Trainee(model.to(dtype), tokenizer, stored)
+        return Trainee(model.to(dtype).requires_grad_(True), tokenizer, stored)  # merging an adapter left it frozen
     return Trainee(_adapted(model, base, config.lora), tokenizer, None)
 
 
@@ -100,19 +101,27 @@ def _adapted(model: Any, base: Base, lora: LoraConfig) -> Any:
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if not isinstance(base, tuple) and (adapter := _adapter(base)):
         _check_it_fits(adapter, lora)
-        return peft.PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=True)
+        held = peft.PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=True)
+        held.peft_config["default"].base_model_name_or_path = adapter.base.removeprefix(HUB)
+        return _asking_nobody(held)
     targets = "all-linear" if lora.targets == ["all-linear"] else lora.targets
     asked = peft.LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
     try:
-        return peft.get_peft_model(model, asked)
+        return _asking_nobody(peft.get_peft_model(model, asked))
     except ValueError as error:
         names = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
         raise TrainingError(
             f"no adapter fits lora.targets = {lora.targets}: {str(error).splitlines()[0]}",
             hint=f"name some of the model's linear layers ({', '.join(names)}), or all-linear",
         ) from None
+
+
+def _asking_nobody(model: Any) -> Any:
+    """peft, saving, would look on the hub whether the base's vocabulary has grown; ours has not."""
+    model.save_pretrained = partial(model.save_pretrained, save_embedding_layers=False)
+    return model
 
 
 def _check_it_fits(adapter: Adapter, lora: LoraConfig) -> None:

@@ -1,3 +1,5 @@
+import contextlib
+import copy
 import json
 import random
 import warnings
@@ -14,8 +16,10 @@ from synpo_lab.chat import Example, encode_examples
 from synpo_lab.config import SimPOConfig
 from synpo_lab.errors import TrainingError
 from synpo_lab.models import load_model
+from synpo_lab.training import reference
 from synpo_lab.training.batches import collate_pairs, pair_mask
 from synpo_lab.training.preference import Preference, train_preference
+from synpo_lab.training.trainer import TrainingStopped
 from tests.tiny_model import tiny_llama, tiny_tokenizer
 
 Pairs = list[tuple[str, str, str]]
@@ -23,28 +27,33 @@ Pairs = list[tuple[str, str, str]]
 FAST = SimPOConfig(learning_rate=3e-3, batch_size=8, epochs=1, max_length=64)
 
 
+def chats(pairs: Pairs) -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": [{"role": "user", "content": prompt}],
+            "chosen": [{"role": "assistant", "content": better}],
+            "rejected": [{"role": "assistant", "content": worse}],
+        }
+        for prompt, better, worse in pairs
+    ]
+
+
 @pytest.fixture
-def reference(tmp_path: Path, loaded: tuple[Any, Any], pairs: Pairs) -> Iterator[Any]:
+def trl(tmp_path: Path, loaded: tuple[Any, Any], pairs: Pairs) -> Iterator[Any]:
     """TRL's own trainer over the same model in float64 and the same pairs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TRL warns that the module is experimental
         from trl.experimental.cpo import CPOConfig, CPOTrainer
 
         model, tokenizer = loaded
-        chats = [
-            {
-                "prompt": [{"role": "user", "content": prompt}],
-                "chosen": [{"role": "assistant", "content": better}],
-                "rejected": [{"role": "assistant", "content": worse}],
-            }
-            for prompt, better, worse in pairs
-        ]
         arguments = CPOConfig(
             str(tmp_path / "cpo"), loss_type="simpo", cpo_alpha=0.0, beta=10.0, simpo_gamma=1.6, max_length=64,
             per_device_train_batch_size=len(pairs), use_cpu=True, bf16=False, fp16=False, gradient_checkpointing=False,
             report_to="none", save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
         )  # fmt: skip
-        yield CPOTrainer(model.double(), arguments, train_dataset=Dataset.from_list(chats), processing_class=tokenizer)
+        yield CPOTrainer(
+            model.double(), arguments, train_dataset=Dataset.from_list(chats(pairs)), processing_class=tokenizer
+        )
 
 
 def loss_and_gradients(model: Any, loss: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -56,12 +65,12 @@ def loss_and_gradients(model: Any, loss: torch.Tensor) -> tuple[torch.Tensor, di
 @pytest.mark.parametrize("shares", [True, False])
 @pytest.mark.parametrize("weight", [0.0, 0.3])
 def test_loss_and_every_gradient_are_those_of_trl(
-    reference: Any, loaded: tuple[Any, Any], pairs: Pairs, shares: bool, weight: float
+    trl: Any, loaded: tuple[Any, Any], pairs: Pairs, shares: bool, weight: float
 ) -> None:
     model, tokenizer = loaded
-    reference.cpo_alpha = weight
-    batch = reference.data_collator([reference.train_dataset[i] for i in range(len(pairs))])
-    expected, metrics = reference.get_batch_loss_metrics(model, batch)
+    trl.cpo_alpha = weight
+    batch = trl.data_collator([trl.train_dataset[i] for i in range(len(pairs))])
+    expected, metrics = trl.get_batch_loss_metrics(model, batch)
     expected_loss, expected_gradients = loss_and_gradients(model, expected)
 
     task = Preference(model, tokenizer, pairs, FAST.model_copy(update={"sft_weight": weight}), beta=10)
@@ -77,9 +86,149 @@ def test_loss_and_every_gradient_are_those_of_trl(
     assert sums["reward_accuracy"].item() / len(pairs) == pytest.approx(float(metrics["rewards/accuracies"]))
 
 
-def test_tokens_are_those_of_trl(reference: Any, loaded: tuple[Any, Any], pairs: Pairs) -> None:
+def moved(model: Any) -> Any:
+    """A copy a small step away."""
+    other = copy.deepcopy(model)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    return other
+
+
+@pytest.mark.parametrize("shares", [True, False])
+@pytest.mark.parametrize(("kind", "theirs", "beta"), [("dpo", "sigmoid", 0.1), ("ipo", "ipo", 0.5)])
+def test_dpo_and_ipo_losses_are_those_of_trl(
+    loaded: tuple[Any, Any], pairs: Pairs, tmp_path: Path, kind: Any, theirs: str, beta: float, shares: bool
+) -> None:
+    from trl import DPOConfig, DPOTrainer
+
+    model, tokenizer = loaded[0].double(), loaded[1]
+    policy = moved(model)
+    arguments = DPOConfig(
+        str(tmp_path / "dpo"), loss_type=[theirs], beta=beta, max_length=64, per_device_train_batch_size=len(pairs),
+        use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", save_strategy="no", disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )  # fmt: skip
+    trainer = DPOTrainer(
+        copy.deepcopy(policy), copy.deepcopy(model), arguments, train_dataset=Dataset.from_list(chats(pairs)),
+        processing_class=tokenizer,
+    )  # fmt: skip
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(pairs))])
+    expected = trainer._compute_loss(trainer.model, batch, return_outputs=False)
+
+    task = Preference(model, tokenizer, pairs, FAST.model_copy(update={"kind": kind}), beta=beta)
+    model.load_state_dict(policy.state_dict())
+    task._shares = shares
+    total, sums = task.loss(task.collate(task.rows))
+    torch.testing.assert_close(total / len(pairs), expected, rtol=0, atol=1e-6, check_dtype=False)
+    assert abs(sums["reward_margin"]) > 1e-3
+
+
+def test_orpo_is_trls_odds_ratio_and_the_cross_entropy_of_the_answer(
+    loaded: tuple[Any, Any], pairs: Pairs, tmp_path: Path
+) -> None:
+    """TRL's own cross-entropy counts the prompt's tokens too; eq. 6 of the paper does not, and so do we not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TRL warns that the module is experimental
+        from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+        model, tokenizer = loaded[0].double(), loaded[1]
+        arguments = ORPOConfig(
+            str(tmp_path / "orpo"), beta=0.5, max_length=64, per_device_train_batch_size=len(pairs), use_cpu=True,
+            bf16=False, fp16=False, gradient_checkpointing=False, report_to="none", save_strategy="no",
+            disable_tqdm=True, dataloader_pin_memory=False,
+        )  # fmt: skip
+        trainer = ORPOTrainer(
+            model, arguments, train_dataset=Dataset.from_list(chats(pairs)), processing_class=tokenizer
+        )
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(len(pairs))])
+    chosen, rejected, logits, _, _ = trainer.concatenated_forward(model, batch)
+    odds = trainer.odds_ratio_loss(chosen, rejected)[0].mean()
+    labels = batch["chosen_labels"][:, 1:]
+    nll = torch.nn.functional.cross_entropy(logits[:, : labels.shape[1]].flatten(0, 1), labels.flatten())
+
+    task = Preference(model, tokenizer, pairs, FAST.model_copy(update={"kind": "orpo"}), beta=0.5)
+    total, _ = task.loss(task.collate(task.rows))
+    torch.testing.assert_close(total / len(pairs), nll - odds, rtol=0, atol=1e-6, check_dtype=False)
+
+
+def test_the_reference_is_asked_once_and_kept_for_the_same_pairs_and_weights(
+    loaded: tuple[Any, Any], pairs: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = reference._ask
+    monkeypatch.setattr(reference, "_ask", lambda *given: asked.append(1) or real(*given))
+    config, file = FAST.model_copy(update={"kind": "dpo"}), tmp_path / "models" / "reference.safetensors"
+
+    def rows(model: Any, some: Pairs) -> list[Any]:
+        return Preference(model, loaded[1], some, config, 0.1, file).rows
+
+    first = rows(loaded[0], pairs)
+    assert rows(loaded[0], pairs) == first
+    assert len(asked) == 1
+    rows(loaded[0], pairs[1:])
+    rows(moved(loaded[0]), pairs[1:])
+    assert len(asked) == 3
+    file.write_bytes(file.read_bytes()[:40])  # torn
+    rows(loaded[0], pairs)
+    assert len(asked) == 4
+
+
+def test_the_reference_does_not_depend_on_what_is_read_together(
+    loaded: tuple[Any, Any], pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FAST.model_copy(update={"kind": "dpo"})
+    together = [row[2] for row in Preference(*loaded, pairs, config, 0.1).rows]
+    monkeypatch.setattr(reference, "BATCH_TOKENS", 40)
+    apart = [row[2] for row in Preference(*loaded, pairs, config, 0.1).rows]
+    torch.testing.assert_close(torch.tensor(apart), torch.tensor(together))
+
+
+@pytest.mark.parametrize(("kind", "beta"), [("dpo", 0.1), ("ipo", 0.5), ("orpo", 0.5)])
+def test_every_kind_learns_what_is_preferred(base: Path, tmp_path: Path, pairs: Pairs, kind: Any, beta: float) -> None:
+    steps: list[dict[str, Any]] = []
+    config = FAST.model_copy(update={"kind": kind, "epochs": 6.0})
+    train_preference(base, pairs, config, tmp_path / "M_1", beta=beta, seed=0, log=steps.append, device="cpu")
+    assert steps[-1]["reward_accuracy"] > 0.9
+    assert steps[-1]["loss"] < steps[0]["loss"]
+
+
+def test_a_stopped_dpo_training_keeps_its_reference_and_its_curve(base: Path, tmp_path: Path, pairs: Pairs) -> None:
+    config = FAST.model_copy(update={"kind": "dpo", "epochs": 3.0})
+
+    def curve_of(out: str, stop: int, **more: Any) -> list[float]:
+        steps: list[dict[str, Any]] = []
+        asked = iter(range(1, 100))
+        with contextlib.suppress(TrainingStopped):
+            train_preference(
+                base, pairs, config, tmp_path / out, beta=0.1, seed=0, log=steps.append, device="cpu",
+                should_stop=lambda: next(asked) >= stop, **more,
+            )  # fmt: skip
+        return [step["loss"] for step in steps]
+
+    whole = curve_of("whole", 99)
+    first = curve_of("part", 7, checkpoints=tmp_path / "checkpoints")
+    rest = curve_of("part", 99, checkpoints=tmp_path / "checkpoints")
+    assert first + rest == whole
+
+
+def test_paused_trainings_go_on_to_the_same_end(base: Path, tmp_path: Path, pairs: Pairs) -> None:
+    """And a pause that is asked for again, after a crash, gives the same model again."""
+    config, checkpoints = FAST.model_copy(update={"epochs": 2.0}), tmp_path / "checkpoints"
+
+    def train(out: str, **more: Any) -> bytes:
+        folder = train_preference(base, pairs, config, tmp_path / out, beta=2, seed=0, device="cpu", **more)
+        return (folder / "model.safetensors").read_bytes()
+
+    paused = train("paused", pause_at=4, checkpoints=checkpoints)
+    assert train("again", pause_at=4, checkpoints=checkpoints) == paused
+    assert train("gone on", checkpoints=checkpoints) == train("whole") != paused
+
+
+def test_tokens_are_those_of_trl(trl: Any, loaded: tuple[Any, Any], pairs: Pairs) -> None:
     task = Preference(*loaded, pairs, FAST, beta=10)
-    for row, (chosen, rejected) in zip(reference.train_dataset, task.rows, strict=True):
+    for row, (chosen, rejected) in zip(trl.train_dataset, task.rows, strict=True):
         assert row["chosen_input_ids"] == chosen.prompt + chosen.answer
         assert row["rejected_input_ids"] == rejected.prompt + rejected.answer
 

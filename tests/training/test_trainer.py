@@ -1,3 +1,4 @@
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
 
-from synpo_lab.config import SFTConfig
-from synpo_lab.errors import TrainingError
+from synpo_lab import models
+from synpo_lab.config import LoraConfig, SFTConfig
+from synpo_lab.errors import MissingExtra, TrainingError
+from synpo_lab.training import trainer
 from synpo_lab.training.batches import BucketSampler
 from synpo_lab.training.sft import SFT, train_sft
-from synpo_lab.training.trainer import TrainingStopped
+from synpo_lab.training.trainer import LabTrainer, TrainingStopped, _too_large
 from synpo_lab.training.weights import _without_dropout
 from tests.tiny_model import tiny_llama
 
@@ -114,6 +120,110 @@ def test_running_out_of_memory_names_the_setting_to_lower(
     with pytest.raises(TrainingError, match="8 rows per forward") as caught:
         train_sft(base, rows, CONFIG, tmp_path / "out", seed=0, device="cpu")
     assert "micro_batch_size" in caught.value.hint
+
+
+def test_out_of_memory_names_every_remedy_that_is_left(base: Path, tmp_path: Path, rows: Rows) -> None:
+    hints = [
+        _too_large(CONFIG.model_copy(update=more)).hint
+        for more in ({"micro_batch_size": 1, "lora": LoraConfig(r=4)}, {"gradient_checkpointing": True})
+    ]
+    assert hints[0] == "set gradient_checkpointing: true, or lower max_length (now 64)"
+    assert "lora.r" in hints[1]
+    assert "gradient_checkpointing" not in hints[1]
+
+
+def test_a_loss_that_turns_bad_leaves_the_last_checkpoint(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: Any
+) -> None:
+    real, calls = SFT.loss, iter(range(1, 100))
+
+    def loss(self: Any, batch: Any) -> Any:
+        total, sums = real(self, batch)
+        return total * (float("nan") if next(calls) == 6 else 1), sums
+
+    checkpoints = tmp_path / "checkpoints"
+    monkeypatch.setattr(SFT, "loss", loss)
+    with pytest.raises(TrainingError, match="diverged at step 6 of 15: the loss is nan") as caught:
+        losses(base, rows, tmp_path / "out", checkpoints=checkpoints, checkpoint_minutes=0)
+    assert "checkpoint-5 is kept" in caught.value.hint
+    assert (checkpoints / "checkpoint-5" / "COMPLETE").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail] PytorchStreamWriter failed writing file data/0: file write failed"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_said_and_costs_no_finished_checkpoint(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    real, checkpoints = LabTrainer._save_optimizer_and_scheduler, tmp_path / "checkpoints"
+
+    def full(self: Any, folder: str) -> None:
+        if self.state.global_step == 3:
+            raise error
+        real(self, folder)
+
+    monkeypatch.setattr(LabTrainer, "_save_optimizer_and_scheduler", full)
+    with pytest.raises(TrainingError, match=f"the disk of {checkpoints} is full") as caught:
+        losses(base, rows, tmp_path / "out", checkpoints=checkpoints, checkpoint_minutes=0)
+    assert caught.value.hint == "free some space and resume: training goes on from checkpoint-2"
+    assert [folder.name for folder in checkpoints.iterdir()] == ["checkpoint-2"]
+    monkeypatch.undo()
+    rest = losses(base, rows, tmp_path / "out", checkpoints=checkpoints)
+    assert rest == losses(base, rows, tmp_path / "whole")[2:]
+
+
+def test_a_full_disk_at_the_end_keeps_the_work(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(models, "_flush", full)
+    with pytest.raises(TrainingError, match="is full"):
+        losses(base, rows, tmp_path / "out", checkpoints=tmp_path / "checkpoints", checkpoint_minutes=0)
+    assert {path.name for path in tmp_path.iterdir()} == {"M_0", "checkpoints"}
+
+
+def test_rows_longer_than_the_context_are_refused_before_the_first_step(base: Path, tmp_path: Path) -> None:
+    rows = [("w1 " * 300, "w2")]
+    with pytest.raises(TrainingError, match="a row has 305 tokens, and the model reads 256 at most") as caught:
+        losses(base, rows, tmp_path / "out", config=CONFIG.model_copy(update={"max_length": 2048}))
+    assert caught.value.hint == "set max_length (now 2048) to 256 or less"
+    assert losses(base, rows, tmp_path / "out", config=CONFIG.model_copy(update={"max_length": 256}))
+
+
+def test_a_reporter_that_is_not_installed_is_a_missing_extra(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="needs the package wandb") as caught:
+        losses(base, rows, tmp_path / "out", report_to="wandb")
+    assert "pip install wandb" in caught.value.hint
+
+
+def test_steps_are_reported_where_that_is_asked_for_and_nowhere_else(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers' own reporters are callbacks; this one stands in for them in its table."""
+    told: list[dict[str, float]] = []
+
+    class Reporter(TrainerCallback):  # type: ignore[misc]
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            told.append(logs)
+
+    monkeypatch.setattr(trainer, "find_spec", lambda name: object())
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Reporter)
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "unset")  # and back to what it was at the end
+    losses(base, rows, tmp_path / "quiet")
+    assert told == []
+    found = losses(base, rows, tmp_path / "models" / "M_1", report_to="tensorboard")
+    assert [logs["loss"] for logs in told] == found
+    assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path / "models" / ".tensorboard" / "M_1")
 
 
 def test_a_micro_batch_must_divide_the_batch(base: Path, tmp_path: Path, rows: Rows) -> None:
