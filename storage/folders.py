@@ -43,7 +43,7 @@ class RunFolders:
             created_at=_seconds(info.get("created_at"), folder),
             since=since,
             policy=_text(config.get("policy")),
-            scorer=_text(_inside(config, "scorer", "name")),
+            scorer=_scorer(config),
             seed=_whole(config.get("seed")),
             iterations=_whole(config.get("iterations")),
             config=json.dumps(config, default=str),
@@ -93,6 +93,23 @@ def _inside(config: dict[str, Any], *path: str) -> Any:
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+def _scorer(config: dict[str, Any]) -> str:
+    """The scorer's name, and its model's where it has one: "reward-model:Skywork/Reward-V2@abc1234"."""
+    said = _inside(config, "scorer")
+    if not isinstance(said, dict):
+        return ""
+    name, model = (
+        _text(said.get("name")),
+        _text(said.get("model") or _inside(said, "judge", "engine", "openai", "model")),
+    )
+    if not model or not name:
+        return name
+    is_hub = model.startswith("hub:")
+    short = model.removeprefix("hub:") if is_hub else Path(model).name if Path(model).is_absolute() else model
+    revision = f"@{said['revision']}" if is_hub and said.get("revision") else ""
+    return f"{name}:{short}{revision}"
 
 
 def _whole(value: Any) -> int | None:

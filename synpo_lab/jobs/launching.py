@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TypeVar
 
 from storage import RunStore
 from storage.state import NEEDS_WORKER, read_state

@@ -244,6 +244,28 @@ def test_files_in_a_config_are_stored_with_their_whole_path(tmp_path: Path, monk
     assert (pinned.seeds, pinned.policy) == (str(tmp_path / "seeds.jsonl"), "pocket")
 
 
+def test_a_scorers_models_and_other_files_are_named_from_the_root_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("judge", "other", "chat.jinja", "shard.yaml"):
+        (tmp_path / name).mkdir()
+    given = RunConfig.model_validate(
+        {
+            "scorer": {"name": "implicit", "model": "judge", "reference": "other"},
+            "chat_template": "chat.jinja", "training": {"accelerate": "shard.yaml"},
+        }
+    )  # fmt: skip
+    pinned = launching.with_absolute_paths(given)
+    assert (pinned.scorer.model, pinned.scorer.reference) == (str(tmp_path / "judge"), str(tmp_path / "other"))
+    assert (pinned.chat_template, pinned.training.accelerate) == (
+        str(tmp_path / "chat.jinja"),
+        str(tmp_path / "shard.yaml"),
+    )
+    plain = launching.with_absolute_paths(RunConfig())
+    assert (plain.scorer.model, plain.chat_template, plain.training.accelerate) == (None, "", "")
+
+
 def test_a_damaged_run_is_listed_and_hides_no_other(counting: Path) -> None:
     for run_id in ("good", "bad"):
         jobs.launch(counting, config(iterations=1, counts=1), run_id)
