@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TypeVar
 
 from storage import RunStore
 from storage.state import NEEDS_WORKER, read_state
@@ -70,18 +69,17 @@ def with_absolute_paths(config: RunConfig) -> RunConfig:
     keywords = config.keywords.model_copy(update={"source": _absolute(config.keywords.source)})
     source = config.source.model_copy(update={"paths": [_absolute(path) for path in config.source.paths]})
     training = config.training.model_copy(update={"accelerate": _absolute(config.training.accelerate)})
-    named = {
-        "policy": _absolute(config.policy),
-        "seeds": _absolute(config.seeds),
-        "chat_template": _absolute(config.chat_template),
-        "training": training,
-    }
-    return config.model_copy(update=named | {"evaluation": evaluation, "keywords": keywords, "source": source})
+    models = {"model": _absolute(config.scorer.model or ""), "reference": _absolute(config.scorer.reference or "")}
+    scorer = config.scorer.model_copy(update={name: path or None for name, path in models.items()})
+    named = {name: _absolute(getattr(config, name)) for name in ("policy", "seeds", "chat_template")}
+    sections = {"evaluation": evaluation, "keywords": keywords, "source": source, "training": training}
+    return config.model_copy(update={**named, **sections, "scorer": scorer})
 
 
 def _absolute(value: str) -> str:
     path = Path(value).expanduser()
-    return value if value in BUILT_IN or value.startswith("hub:") or not path.exists() else str(path.absolute())
+    keeps = not value or value in BUILT_IN or value.startswith("hub:") or not path.exists()
+    return value if keeps else str(path.absolute())
 
 
 def start_worker(run: RunStore, config: RunConfig) -> None:
