@@ -13,7 +13,17 @@ from pages.prompt_rows import topic_name
 from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, told
 from pages.text import count, excerpt, number, one_line, signed, visible
 from storage.queries import Answer, Lineage, lineage, run_overview
-from storage.queries.stories import KINDS, ORDERS, StoryQuery, beside, kind_of, pair_logps_of, stories
+from storage.queries.stories import (
+    KINDS,
+    ORDERS,
+    Beside,
+    StoryQuery,
+    beside,
+    kind_of,
+    pair_logps_of,
+    stories,
+    told_kinds,
+)
 from storage.queries.topics import topic_labels
 
 LEAD = "One prompt through all iterations: what each model answered, what changed, and what came of it."
@@ -100,9 +110,7 @@ def _asked(lab: Lab, chosen: Selection) -> StoryQuery:
 
 
 def _first_kind(lab: Lab, run_id: str) -> str:
-    return next(
-        (kind for kind in KINDS if stories(lab.database, run_id, StoryQuery(kind), limit=1).total), "evaluation"
-    )
+    return next(iter(told_kinds(lab.database, run_id)), "evaluation")
 
 
 def _filter_updates(lab: Lab, run_id: str | None, query: StoryQuery) -> list[Any]:
@@ -121,8 +129,8 @@ def _show(lab: Lab, run_id: str | None, prompt_id: str | None, query: StoryQuery
     start = 0 if around is None else around.position - around.position % LISTED
     page = stories(lab.database, run_id, query, limit=LISTED, offset=start)
     if prompt_id is None and page.rows:
-        prompt_id = page.rows[0]["prompt_id"]
-        around = beside(lab.database, run_id, query, prompt_id)
+        ids = [row["prompt_id"] for row in page.rows[:2]]
+        prompt_id, around = ids[0], Beside(0, page.total, None, next(iter(ids[1:]), None))
     listed = _list(run_id, page.rows, prompt_id, query) if page.rows else _none(run_id, query)
     found = lineage(lab.database, run_id, prompt_id) if prompt_id else None
     if prompt_id is None or found is None or (found.prompt is None and not found.answers):
@@ -183,7 +191,7 @@ def _no_answers() -> Markup:
     return empty("No answers to this prompt", "It was written and not answered: dropped prompts are not.")
 
 
-def _place(run_id: str, prompt_id: str, around: Any, query: StoryQuery) -> Markup:
+def _place(run_id: str, prompt_id: str, around: Beside | None, query: StoryQuery) -> Markup:
     here = address("lineage", run=run_id, prompt=prompt_id)
     place = f"{count(around.position + 1)} of {count(around.total)} · " if around else ""
     return Markup('<p class="lab-place">{}<a href="{}" id="lineage-permalink">permalink</a></p>').format(place, here)

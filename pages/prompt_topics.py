@@ -43,6 +43,7 @@ def _sizes(run_id: str, sizes: Sequence[TopicSize], shares: Sequence[TopicShare]
         Column("novelty", lambda size: number(size.novelty, 2), True, "mean of 1 − similarity to the nearest seed"),
         Column("highest overlap", lambda size: number(size.overlap, 2), True, "similarity to an evaluation prompt"),
         *(in_round(iteration) for iteration in rounds[:12]),
+        Column("", lambda size: link("pairs", "pairs →", run=run_id, topic=size.topic) if size.prompts else ""),
     ]
     note = "the largest first; a round's column is the share of its prompts that are about the topic"
     return card("Topics", table(columns, sizes), note=note)

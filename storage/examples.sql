@@ -55,6 +55,14 @@ WHERE run_id = $run AND d.role = 'draft' AND i.role = 'improved'
 GROUP BY d.iteration
 ORDER BY d.iteration;
 
+-- Which topics grow or shrink from round to round?
+SELECT topic, any_value(label) AS label, iteration, count(*) AS prompts,
+    round(count(*) / sum(count(*)) OVER (PARTITION BY iteration), 3) AS share, round(avg(novelty), 3) AS novelty
+FROM topics
+WHERE run_id = $run AND kind = 'written'
+GROUP BY topic, iteration
+ORDER BY topic, iteration;
+
 -- How long did each stage take?
 SELECT iteration, stage, min(e."at") AS began, max(e."at") - min(e."at") AS took, max(done) AS done
 FROM events AS e

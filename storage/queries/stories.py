@@ -49,43 +49,68 @@ _STORIES = {
 _TEXTS = {
     "evaluation": "SELECT prompt_id, text FROM prompts WHERE run_id = $run_id AND status = 'held-out'",
     "seed": "SELECT seed_id AS prompt_id, prompt AS text FROM seeds WHERE run_id = $run_id",
-    "written": "SELECT prompt_id, any_value(prompt) AS text FROM pairs WHERE run_id = $run_id GROUP BY prompt_id",
+    "written": "SELECT prompt_id, prompt AS text FROM pairs WHERE run_id = $run_id",
 }
+# Ascending in every case, ties in the order of ids, so that "before" is one comparison.
 _KEYS = {
-    "improved": "change DESC NULLS LAST",
-    "worse": "change NULLS LAST",
+    "improved": "coalesce(-change, 'inf')",
+    "worse": "coalesce(change, 'inf')",
     "text": "text",
     "shuffled": "hash(prompt_id)",
 }
 
 
-def _listed(kind: str, order: str) -> str:
+def _told(kind: str, order: str) -> str:
+    """The list with its key and without texts, which are read of a page alone (or where the order is theirs)."""
+    texts = (
+        f"JOIN (SELECT prompt_id, any_value(text) AS text FROM ({_TEXTS[kind]}) GROUP BY prompt_id) USING (prompt_id)"
+    )
     return f"""
-WITH told AS (
-    SELECT prompt_id, left(text, $excerpt) AS text, first, last, last - first AS change, rounds
-    FROM ({_STORIES[kind]}) JOIN ({_TEXTS[kind]}) USING (prompt_id)
-    WHERE ($search IS NULL OR contains(lower(text), lower($search)))
+WITH told AS MATERIALIZED (
+    SELECT prompt_id, first, last, change, rounds, {_KEYS[order]} AS key
+    FROM (SELECT *, last - first AS change FROM ({_STORIES[kind]})) {texts if order == "text" else ""}
+    WHERE ($search IS NULL OR prompt_id IN (
+            SELECT prompt_id FROM ({_TEXTS[kind]}) WHERE contains(lower(text), lower($search))))
         AND ($topic IS NULL OR prompt_id IN (SELECT prompt_id FROM topics WHERE run_id = $run_id AND topic = $topic))
-), ranked AS (
-    SELECT *, row_number() OVER (ORDER BY {_KEYS[order]}, prompt_id) - 1 AS position, count(*) OVER () AS total FROM told
+)"""
+
+
+def _page(kind: str, order: str) -> str:
+    return f"""{_told(kind, order)}, page AS (
+    SELECT *, (SELECT count(*) FROM told) AS total FROM told ORDER BY key, prompt_id LIMIT $limit OFFSET $offset
+), texts AS (
+    SELECT prompt_id, any_value(left(text, $excerpt)) AS text
+    FROM ({_TEXTS[kind]})
+    WHERE prompt_id IN (SELECT prompt_id FROM page)
+    GROUP BY prompt_id
 )
+SELECT prompt_id, coalesce(text, '') AS text, first, last, change, rounds, total
+FROM page LEFT JOIN texts USING (prompt_id)
+ORDER BY key, prompt_id
 """
 
 
-_PAGES = {
-    (kind, order): f"{_listed(kind, order)} SELECT * FROM ranked ORDER BY position LIMIT $limit OFFSET $offset"
-    for kind in KINDS
-    for order in ORDERS
+def _position(kind: str, order: str) -> str:
+    return f"""{_told(kind, order)}, here AS (SELECT key FROM told WHERE prompt_id = $prompt_id)
+SELECT count(*) FILTER (told.key < here.key OR (told.key = here.key AND prompt_id < $prompt_id)) AS position,
+    count(*) AS total
+FROM told, here
+"""
+
+
+_LISTS = [(kind, order) for kind in KINDS for order in ORDERS]
+_PAGES = {which: _page(*which) for which in _LISTS}
+_POSITIONS = {which: _position(*which) for which in _LISTS}
+_AROUND = {
+    which: f"{_told(*which)} SELECT prompt_id FROM told ORDER BY key, prompt_id LIMIT $limit OFFSET $offset"
+    for which in _LISTS
 }
-_BESIDE = {
-    (kind, order): f"""{_listed(kind, order)}
-SELECT prompt_id, position, total FROM ranked
-WHERE position BETWEEN (SELECT position FROM ranked WHERE prompt_id = $prompt_id) - 1
-    AND (SELECT position FROM ranked WHERE prompt_id = $prompt_id) + 1
-ORDER BY position"""
-    for kind in KINDS
-    for order in ORDERS
-}
+_TOLD_OF = """
+SELECT EXISTS (SELECT 1 FROM evals WHERE run_id = $run_id AND suite <> $validation) AS evaluation,
+    EXISTS (SELECT 1 FROM responses WHERE run_id = $run_id AND role = 'draft'
+        AND prompt_id IN (SELECT seed_id FROM seeds WHERE run_id = $run_id)) AS seed,
+    EXISTS (SELECT 1 FROM pairs WHERE run_id = $run_id) AS written
+"""
 _KIND_OF = """
 SELECT 'evaluation' AS kind, 1 AS rank FROM prompts
 WHERE run_id = $run_id AND prompt_id = $prompt_id AND status = 'held-out'
@@ -116,10 +141,12 @@ class StoryQuery:
     search: str | None = None  # in the text, whatever the case
     topic: int | None = None
 
-    def bound(self, run_id: str, excerpt: int) -> dict[str, Any]:
-        known(self.kind, KINDS, "kind of prompt")
-        known(self.order, ORDERS, "order")
-        which = {"run_id": run_id, "search": self.search or None, "topic": self.topic, "excerpt": excerpt}
+    @property
+    def list(self) -> tuple[str, str]:
+        return known(self.kind, KINDS, "kind of prompt"), known(self.order, ORDERS, "order")
+
+    def bound(self, run_id: str) -> dict[str, Any]:
+        which = {"run_id": run_id, "search": self.search or None, "topic": self.topic}
         return which | ({"validation": VALIDATION} if self.kind == "evaluation" else {})
 
 
@@ -138,22 +165,34 @@ def stories(
 ) -> Page:
     """Which prompts' answers improved most, which got worse?
 
-    Rows of prompt_id, text, first and last score, change, rounds scored, and position in the list.
+    Rows of prompt_id, text (cut), first and last score, change, rounds scored, and position in the list (from 0).
     """
-    which = query.bound(run_id, excerpt) | {"limit": limit, "offset": offset}
-    rows = database.rows(_PAGES[query.kind, query.order], which)
+    which = query.bound(run_id) | {"limit": limit, "offset": offset, "excerpt": excerpt}
+    rows = database.rows(_PAGES[query.list], which)
     total = rows[0]["total"] if rows else 0
-    return Page([{name: value for name, value in row.items() if name != "total"} for row in rows], total)
+    for position, row in enumerate(rows, offset):
+        row["position"] = position
+        del row["total"]
+    return Page(rows, total)
 
 
 def beside(database: Database, run_id: str, query: StoryQuery, prompt_id: str) -> Beside | None:
     """What comes before and after a prompt in the list; None when it is not in it."""
-    rows = database.rows(_BESIDE[query.kind, query.order], query.bound(run_id, 200) | {"prompt_id": prompt_id})
-    here = next((row for row in rows if row["prompt_id"] == prompt_id), None)
-    if here is None:
+    which = query.bound(run_id)
+    here = database.row(_POSITIONS[query.list], which | {"prompt_id": prompt_id})
+    if here is None or not here["total"]:
         return None
-    at = {row["position"] - here["position"]: row["prompt_id"] for row in rows}
-    return Beside(here["position"], here["total"], at.get(-1), at.get(1))
+    position = here["position"]
+    window = {"limit": 2 + min(position, 1), "offset": max(0, position - 1)}
+    ids = [row["prompt_id"] for row in database.rows(_AROUND[query.list], which | window)]
+    at = dict(enumerate(ids, window["offset"]))
+    return Beside(position, here["total"], at.get(position - 1), at.get(position + 1))
+
+
+def told_kinds(database: Database, run_id: str) -> list[str]:
+    """Which of the lists does the run have anything for?"""
+    found = database.row(_TOLD_OF, {"run_id": run_id, "validation": VALIDATION}) or {}
+    return [kind for kind in KINDS if found.get(kind)]
 
 
 def kind_of(database: Database, run_id: str, prompt_id: str) -> str | None:

@@ -92,7 +92,7 @@ def find_at_the_end(run: Run, store: RunStore) -> None:
     if not prompts:
         return
     try:
-        with run.stage(STAGE, total=prompts) as progress:
+        with run.stage(STAGE) as progress:  # of how many is known once they were read
 
             def count(done: int) -> None:
                 progress.advance(done)

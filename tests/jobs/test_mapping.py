@@ -33,7 +33,7 @@ def events(run: RunStore) -> list[dict[str, Any]]:
 def test_a_run_ends_with_its_topics(home: Path, run: RunStore) -> None:
     find_at_the_end(at_work(run), run)
     assert list(run.read(Topic))
-    assert [event["message"].split()[0] for event in events(run)][-1] == "finished"
+    assert events(run)[-1]["message"].startswith("finished")
     state = topic_state(home, "run")
     assert not state.working
     assert state.made is not None

@@ -12,7 +12,7 @@ import pytest
 from storage import StorageFault, Store
 from storage.database import Database
 from storage.queries.drift import closest_to_evaluation, prompt_drift, spread
-from storage.queries.stories import KINDS, ORDERS, StoryQuery, beside, kind_of, pair_logps_of, stories
+from storage.queries.stories import KINDS, ORDERS, StoryQuery, beside, kind_of, pair_logps_of, stories, told_kinds
 from storage.queries.topics import map_points, topic_labels, topic_results, topic_shares, topic_sizes
 from synpo_lab.records import EvalResult, Pair, PairLogp, Prompt, Response, Score, Seed, Topic, content_id
 
@@ -258,6 +258,15 @@ def test_stories_of_a_topic(database: Database, small_run: list[Any]) -> None:
     wanted = {one.prompt_id for one in of(Topic, small_run) if one.topic == 2}
     found = stories(database, "run", StoryQuery("written", topic=2), limit=1000).rows
     assert {row["prompt_id"] for row in found} == wanted
+
+
+def test_only_lists_that_hold_something_are_told(
+    database: Database, tiny_store: TinyStore, small_run: list[Any]
+) -> None:
+    assert told_kinds(database, "run") == list(KINDS)
+    assert told_kinds(database, "nobody") == []
+    tiny_store(of(Pair, small_run), run_id="imported")
+    assert told_kinds(database, "imported") == ["written"]
 
 
 def test_a_prompt_that_is_not_listed_stands_nowhere(database: Database) -> None:
