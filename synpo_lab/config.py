@@ -238,6 +238,12 @@ class SimPOConfig(TrainerConfig):
         "the paired difference) are stopped. 0: all are trained to the end.",
     )
 
+    kernel: Literal["lab", "liger", "fastest"] = Field(
+        "lab",
+        description="simpo: who computes the loss from the hidden states: the lab, Liger kernel (a package of its own), or "
+        "whichever of the two is faster on the first batch. They differ in rounding only.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _a_kind_has_its_betas(cls, data: Any) -> Any:
@@ -250,6 +256,12 @@ class SimPOConfig(TrainerConfig):
         if self.label_smoothing and not takes:
             what = "simpo with loss = hinge" if self.kind == "simpo" else self.kind
             raise ValueError(f"label_smoothing = {self.label_smoothing:g} has no meaning for {what}: set it to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _liger_computes_one_loss(self) -> Self:
+        if self.kernel != "lab" and (self.kind, self.loss, self.sft_weight) != ("simpo", "sigmoid", 0):
+            raise ValueError(f"kernel = {self.kernel} is for kind simpo with loss sigmoid and sft_weight 0 only")
         return self
 
     @model_validator(mode="after")

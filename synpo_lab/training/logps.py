@@ -31,13 +31,18 @@ class AnswerLogps:
 
     def tokens(self, batch: Tensors) -> Tensor:
         """Log-prob [N] of each answer token."""
+        states, head = self.states(batch)
+        return token_logps(states, head, batch["target"])
+
+    def states(self, batch: Tensors) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """What scores the answer tokens: hidden states [N, D], and the head that makes logits [N, V] of them."""
         inputs = {"input_ids": batch["input_ids"], "use_cache": False}
         if "borders" in batch:
             inputs["position_ids"] = batch["position_ids"]
             inputs["attention_mask"] = pair_mask(batch["borders"], batch["input_ids"].shape[1])
         output = self._decoder(**inputs)
         states = output.last_hidden_state if self._has_states else output.logits
-        return token_logps(states.flatten(0, 1)[batch["source"]], self._head(), batch["target"])
+        return states.flatten(0, 1)[batch["source"]], self._head()
 
     def _head(self) -> Callable[[Tensor], Tensor]:
         """Made anew each time: a sharding wrapper may have put other tensors in the place of the weights."""

@@ -1,6 +1,9 @@
 """Preference optimisation on pairs: SimPO, DPO, IPO and ORPO over the same log-probs."""
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -10,8 +13,10 @@ from torch import Tensor
 from synpo_lab.chat import Example, encode_examples
 from synpo_lab.config import SimPOConfig
 from synpo_lab.errors import TrainingError
+from synpo_lab.logps import Head
 from synpo_lab.losses import Losses, dpo_loss, ipo_loss, orpo_loss
 from synpo_lab.simpo import simpo_loss
+from synpo_lab.training import liger
 from synpo_lab.training.batches import Tensors, collate, collate_pairs
 from synpo_lab.training.launch import alone, in_processes
 from synpo_lab.training.logps import AnswerLogps
@@ -76,6 +81,11 @@ class Preference:
         self._pad, self._config, self._beta = tokenizer.pad_token_id, config, beta
         self._logps = AnswerLogps(model)
         self._shares = self._logps.can_share_prompts()
+        self._kernel: str = config.kernel
+        if self._kernel == "liger":
+            liger.check()
+        elif self._kernel == "fastest" and find_spec("liger_kernel") is None:
+            self._kernel = "lab"
         if config.kind in ("dpo", "ipo"):
             means = reference_means(model, self._logps, self.rows, self.collate, reference).tolist()
             self.rows = [(*pair, tuple(mean)) for pair, mean in zip(self.rows, means, strict=True)]
@@ -99,16 +109,40 @@ class Preference:
         return len(batch["input_ids"]) // (1 if self._shares else 2)
 
     def loss(self, batch: Tensors) -> tuple[Tensor, Tensors]:
+        if self._kernel == "fastest":
+            self._kernel = self._faster(batch)
+        return self._by_liger(batch) if self._kernel == "liger" else self._by_ours(batch)
+
+    def _by_ours(self, batch: Tensors) -> tuple[Tensor, Tensors]:
         chosen, rejected = self._logps.means(batch).chunk(2)
         losses, better, worse = self._losses(chosen, rejected, batch)
-        sums = {
-            "reward_margin": (better - worse).sum(),
-            "reward_accuracy": (better > worse).sum(),
-            "logp_chosen": chosen.sum(),
-            "logp_rejected": rejected.sum(),
-        }
         weight = 1.0 if self._config.kind == "orpo" else self._config.sft_weight
-        return losses.sum() + weight * self._cross_entropy(chosen, batch), sums
+        return losses.sum() + weight * self._cross_entropy(chosen, batch), _sums(better, worse, chosen, rejected)
+
+    def _by_liger(self, batch: Tensors) -> tuple[Tensor, Tensors]:
+        config = self._config
+        total, chosen, rejected = liger.simpo_sum(
+            *self._logps.states(batch),
+            batch["target"],
+            batch["owner"],
+            beta=self._beta,
+            gamma=config.gamma,
+            label_smoothing=config.label_smoothing,
+        )
+        chosen, rejected = chosen.detach(), rejected.detach()
+        return total, _sums(self._beta * chosen, self._beta * rejected, chosen, rejected)
+
+    def _faster(self, batch: Tensors) -> str:
+        """Forward and backward pass of the loss alone, on hidden states made once and a head that nothing else watches."""
+        states, head = self._logps.states(batch)
+        held = states.detach().requires_grad_()
+        if isinstance(head, Head):
+            head = replace(head, weight=head.weight.detach().requires_grad_(head.weight.requires_grad))
+        here = copy.copy(self)
+        here._logps = copy.copy(self._logps)
+        here._logps.states = lambda batch: (held, head)  # type: ignore[method-assign]
+        ways = {"lab": lambda: here._by_ours(batch)[0], "liger": lambda: here._by_liger(batch)[0]}
+        return liger.faster(ways, held.device)
 
     def _losses(self, chosen: Tensor, rejected: Tensor, batch: Tensors) -> Losses:
         config, beta = self._config, self._beta
@@ -133,6 +167,16 @@ class Preference:
         """Mean over all tokens of the chosen answers [B mean log-probs], times B: the step divides by its pairs."""
         lengths = batch["owner"].bincount()[: len(chosen)]
         return -(chosen * lengths).sum() / lengths.sum() * len(chosen)
+
+
+def _sums(better: Tensor, worse: Tensor, chosen: Tensor, rejected: Tensor) -> Tensors:
+    """What is logged of B pairs: rewards [B], [B] and mean log-probs [B], [B]."""
+    return {
+        "reward_margin": (better - worse).sum(),
+        "reward_accuracy": (better > worse).sum(),
+        "logp_chosen": chosen.sum(),
+        "logp_rejected": rejected.sum(),
+    }
 
 
 def _cut(chosen: Example, rejected: Example, max_length: int) -> tuple[Example, Example]:
