@@ -77,6 +77,7 @@ def turns_of(messages: str | None) -> list[tuple[str, str]]:
     return [(str(turn["role"]), str(turn["content"])) for turn in _messages(messages)]
 
 
+_GIVEN = Markup('<p class="lab-none">This answer came with the data: how it was sampled is not stored.</p>')
 _TOO_LONG = Markup('<p class="lab-none">too long to mark the differences word by word</p>')
 
 
@@ -116,9 +117,7 @@ def _text_alone(found: PairDetail, side: str, longest: int) -> Shown:
         tag=side,
         total=number(found.pair[f"{side}_score"], 2),
         length=found.pair[f"len_{side}"],
-        details=_details(
-            "How it was made", Markup("<p>Not stored: this answer came with the data, without its request.</p>")
-        ),
+        details=_details("How it was made", _GIVEN),
     )
 
 
@@ -151,11 +150,13 @@ class _Request:
 
     def of(self, answer: Answer) -> Markup:
         sampling = [(name, value) for name, value in answer.sampling.items() if value is not None]
+        ended = [("tokens", count(answer.n_tokens)), ("ended by", answer.finish_reason)]
         told = facts([
-            ("model", visible(answer.model)), ("tokens", count(answer.n_tokens)), ("ended by", answer.finish_reason),
+            ("model", visible(answer.model)), *([] if answer.finish_reason == "given" else ended),
             *((visible(str(name)), visible(str(value))) for name, value in sampling),
         ])  # fmt: skip
-        return _details("What was sent", self._asked(answer) + told)
+        given = _GIVEN if answer.finish_reason == "given" and not sampling else Markup("")
+        return _details("What was sent", self._asked(answer) + told + given)
 
     def _asked(self, answer: Answer) -> Markup:
         messages = self._messages(answer)

@@ -35,7 +35,8 @@ from storage.queries.pairs import (
     neighbours,
     pair,
     pair_drop_reasons,
-    pairs_page,
+    pair_id_at,
+    pairs_screen,
     run_of_pair,
 )
 from storage.queries.telling import telling_pairs
@@ -253,13 +254,7 @@ class _Order:
     sort: str
 
     def first(self, lab: Lab) -> str | None:
-        return self.at(lab, 0)
-
-    def at(self, lab: Lab, position: int) -> str | None:
-        if position < 0:
-            return None
-        found = pairs_page(lab.database, self.run_id, self.query, sort=self.sort, limit=1, offset=position, excerpt=0)
-        return found.rows[0]["pair_id"] if found.rows else None
+        return pair_id_at(lab.database, self.run_id, self.query, sort=self.sort)
 
     def around(self, lab: Lab, pair_id: str) -> Neighbours | None:
         return neighbours(lab.database, self.run_id, pair_id, self.query, sort=self.sort)
@@ -297,8 +292,10 @@ def _list(
     lab: Lab, order: _Order, pair_id: str, beside: Neighbours, wanted: _Wanted, why: Mapping[str, str]
 ) -> list[Any]:
     offset = beside.position // ROWS * ROWS
-    page = pairs_page(lab.database, order.run_id, order.query, sort=order.sort, limit=ROWS, offset=offset, excerpt=300)
-    before, after = order.at(lab, offset - ROWS), order.at(lab, offset + ROWS)
+    screen = pairs_screen(
+        lab.database, order.run_id, order.query, sort=order.sort, rows=ROWS, offset=offset, excerpt=300
+    )
+    page, before, after = screen.page, screen.previous_id, screen.next_id
     here = _here(order.run_id, pair_id, wanted)
     rows = list_html(order.run_id, page, wanted.asked, offset, pair_id, why, blind=wanted.modes.blind)
     last = min(offset + ROWS, page.total)

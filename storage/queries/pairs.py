@@ -15,41 +15,33 @@ __all__ = [
     "Neighbours",
     "PairDetail",
     "PairQuery",
+    "Screen",
     "finding_kinds",
     "neighbours",
     "pair",
     "pair_at",
     "pair_drop_reasons",
+    "pair_id_at",
     "pair_topics",
     "pairs_page",
+    "pairs_screen",
     "run_of_pair",
 ]
 
 _COUNT = "SELECT count(*) AS total FROM parts.pairs WHERE {matches}"
 _PLACES = """
-WITH found AS MATERIALIZED (SELECT part, place, pair_id, {key} AS key FROM {source} WHERE {matches})
-SELECT part, place, (SELECT count(*) FROM found) AS total
-FROM found
-ORDER BY key, pair_id
-LIMIT $limit OFFSET $offset
+SELECT part, place, pair_id FROM {source} WHERE {matches} ORDER BY {key}, pair_id LIMIT $limit OFFSET $offset
 """
 _IDS = "SELECT pair_id FROM {source} WHERE {matches} ORDER BY {key}, pair_id LIMIT $limit OFFSET $offset"
-# The pair itself is among the rows, inside the query or not, so that its key is computed once and with the others'.
+_KEY = "SELECT {key} AS key FROM {source} WHERE {matches} AND pair_id = $pair_id"
 _POSITION = """
-WITH keyed AS MATERIALIZED (
-    SELECT pair_id, {key} AS key, {matches} AS inside FROM {source}
-    WHERE run_id = $run_id AND (pair_id = $pair_id OR ({matches}))
-), here AS (SELECT key AS place FROM keyed WHERE pair_id = $pair_id LIMIT 1),
-ranked AS (
-    SELECT pair_id, (key, pair_id) AS rank, (key, pair_id) < (place, $pair_id) AS before, pair_id = $pair_id AS itself
-    FROM keyed, here
-    WHERE inside
+SELECT count(*) FILTER (before) AS position, count(*) AS total,
+    arg_max(pair_id, (key, pair_id)) FILTER (before) AS previous_id,
+    arg_min(pair_id, (key, pair_id)) FILTER (NOT before AND pair_id <> $pair_id) AS next_id
+FROM (
+    SELECT pair_id, key, pair_id <> $pair_id AND (key < $key OR (key = $key AND pair_id < $pair_id)) AS before
+    FROM (SELECT pair_id, {key} AS key FROM {source} WHERE {matches})
 )
-SELECT count(*) FILTER (before AND NOT itself) AS position, count(*) AS total,
-    arg_max(pair_id, rank) FILTER (before AND NOT itself) AS previous_id,
-    arg_min(pair_id, rank) FILTER (NOT before AND NOT itself) AS next_id,
-    (SELECT count(*) FROM here) AS known
-FROM ranked
 """
 _PLACE = """
 SELECT part, place FROM parts.pairs WHERE run_id = $run_id AND pair_id = $pair_id ORDER BY iteration LIMIT 1
@@ -116,6 +108,15 @@ class Neighbours:
     next_id: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A page of pairs, with the first pair of the page before it and of the page after it."""
+
+    page: Page
+    previous_id: str | None
+    next_id: str | None
+
+
 def pairs_page(
     database: Database,
     run_id: str,
@@ -130,17 +131,41 @@ def pairs_page(
     query = _named(database, run_id, query, sort)
     window = {"limit": limit, "offset": offset}
     places = matching_rows(database, run_id, query, _ordered(_PLACES, query, sort), window)
-    return Page(excerpts(database, places, excerpt), places[0]["total"] if places else _count(database, run_id, query))
+    return Page(excerpts(database, places, excerpt), _count(database, run_id, query))
+
+
+def pairs_screen(
+    database: Database, run_id: str, query: PairQuery, *, sort: str, rows: int, offset: int, excerpt: int
+) -> Screen:
+    """The `rows` pairs from `offset` on, and what a turn of the page leads to."""
+    query = _named(database, run_id, query, sort)
+    start = max(0, offset - rows)
+    window = {"limit": offset - start + rows + 1, "offset": start}
+    places = matching_rows(database, run_id, query, _ordered(_PLACES, query, sort), window)
+    shown, rest = places[offset - start :][:rows], places[offset - start + rows :]
+    return Screen(
+        page=Page(excerpts(database, shown, excerpt), _count(database, run_id, query)),
+        previous_id=places[0]["pair_id"] if offset else None,
+        next_id=rest[0]["pair_id"] if rest else None,
+    )
 
 
 def pair_at(
     database: Database, run_id: str, query: PairQuery, *, sort: str = "gap", position: int = 0
 ) -> PairDetail | None:
     """The pair at a position (from 0) among those of a query; None when it lies beyond them."""
+    found = pair_id_at(database, run_id, query, sort=sort, position=position)
+    return None if found is None else pair(database, run_id, found)
+
+
+def pair_id_at(
+    database: Database, run_id: str, query: PairQuery, *, sort: str = "gap", position: int = 0
+) -> str | None:
+    """The id of the pair at a position (from 0) among those of a query; None when it lies beyond them."""
     query = _named(database, run_id, query, sort)
     window = {"limit": 1, "offset": position}
     found = matching_rows(database, run_id, query, _ordered(_IDS, query, sort), window)
-    return pair(database, run_id, found[0]["pair_id"]) if found else None
+    return str(found[0]["pair_id"]) if found else None
 
 
 def pair(database: Database, run_id: str, pair_id: str) -> PairDetail | None:
@@ -168,8 +193,20 @@ def neighbours(
     A pair outside the query stands between those it would stand between.
     """
     query = _named(database, run_id, query, sort)
-    (found,) = matching_rows(database, run_id, query, _ordered(_POSITION, query, sort), {"pair_id": pair_id})
-    return Neighbours(**found) if found.pop("known") else None
+    key = _key_of(database, run_id, pair_id, query, sort)
+    if key is None:
+        return None
+    which = {"pair_id": pair_id, "key": key}
+    (found,) = matching_rows(database, run_id, query, _ordered(_POSITION, query, sort), which)
+    return Neighbours(**found)
+
+
+def _key_of(database: Database, run_id: str, pair_id: str, query: PairQuery, sort: str) -> float | None:
+    """Where the pair stands in an order, inside the query or not; None when the run has no such pair."""
+    sql, which = _ordered(_KEY, query, sort), {"pair_id": pair_id}
+    named = {"ids": list(query.ids or ())} if "$ids" in sql else {}
+    rows = matching_rows(database, run_id, PairQuery(), sql, which | named)
+    return float(rows[0]["key"]) if rows else None
 
 
 def pair_drop_reasons(database: Database, run_id: str, iteration: int | None = None) -> list[Row]:

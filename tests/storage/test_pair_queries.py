@@ -1,6 +1,7 @@
 """Each way to choose and order pairs, against the same computed from the records."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from statistics import fmean
 from typing import Any
@@ -11,6 +12,7 @@ from storage import StorageFault, Store, queries
 from storage.database import Database
 from storage.queries import PairFilter, PairQuery
 from storage.queries.eye_conditions import EYE_CONDITIONS
+from storage.queries.pairs import finding_kinds, pair_id_at, pair_topics, pairs_screen, run_of_pair
 from storage.queries.telling import QUOTAS, Pick, telling_pairs
 from storage.queries.verdicts import noted_pairs, verdict_counts, verdicts
 from synpo_lab.config import FilterConfig
@@ -311,3 +313,33 @@ def test_verdicts_come_with_the_scorer_s_gap_and_are_counted(database: Database,
     assert len(rows) == 5  # the one taken back is among them
     assert {row["pair_id"] for row in rows} == {pairs[i].pair_id for i in range(4)}
     assert rows[0]["prompt"] in {pair.prompt for pair in pairs}
+
+
+@pytest.mark.parametrize("sort", ["gap", "margin-up", "telling"])
+@pytest.mark.parametrize("offset", [0, 7, 14, 21, 700])
+def test_a_screen_of_pairs_knows_where_a_turn_leads(database: Database, sort: str, offset: int) -> None:
+    listed = found(database, PairQuery(), sort)
+    screen = pairs_screen(database, "run", PairQuery(), sort=sort, rows=7, offset=offset, excerpt=10)
+    assert [row["pair_id"] for row in screen.page.rows] == listed[offset : offset + 7]
+    assert screen.page.total == len(listed)
+    if offset < len(listed):
+        assert screen.previous_id == (listed[max(0, offset - 7)] if offset else None)
+        assert screen.next_id == (listed[offset + 7] if offset + 7 < len(listed) else None)
+    assert pair_id_at(database, "run", PairQuery(), sort=sort, position=offset) == next(iter(listed[offset:]), None)
+
+
+def test_a_pair_s_run_is_found_by_its_id_or_its_prompt_s(tiny_store: TinyStore, small_run: list[Any]) -> None:
+    tiny_store(run_id="another")
+    opened = Database(tiny_store(small_run))
+    one = of(Pair, small_run)[0]
+    assert run_of_pair(opened, pair_id=one.pair_id) == run_of_pair(opened, prompt_id=one.prompt_id) == "run"
+    assert run_of_pair(opened, pair_id="nobody") is None
+    assert run_of_pair(opened) is None
+    opened.close()
+
+
+def test_findings_and_topics_of_the_pairs_are_counted(database: Database, small_run: list[Any]) -> None:
+    (kind,) = finding_kinds(database, "run")
+    assert kind == {"kind": "much longer", "pairs": len(of(Finding, small_run))}
+    topics = {row["topic"]: row["prompts"] for row in pair_topics(database, "run")}
+    assert topics == Counter(one.topic for one in of(Topic, small_run))
