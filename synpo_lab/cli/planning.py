@@ -2,12 +2,15 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from synpo_lab.cli.output import AsJson, print_json, print_table
 from synpo_lab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from synpo_lab.planning import Plan
 
 
 def plan(
@@ -29,7 +32,7 @@ def plan(
     chosen = gpu_called(gpu) if gpu else here or gpu_called("a100-80gb")
     made = make(load(source, overrides), chosen)
     if as_json:
-        print_json(asdict(made) | {"fits": made.fits})
+        print_json(asdict(made) | {"fits": made.fits, "line": made.line})
     else:
         _print(made, assumed=gpu is None and here is None)
     if not made.fits:
@@ -37,7 +40,9 @@ def plan(
     return None
 
 
-def _print(made: Any, *, assumed: bool) -> None:
+def _print(made: "Plan", *, assumed: bool) -> None:
+    from synpo_lab.planning import hours_told as _time
+
     note = " (no GPU we know is here: this one is assumed; name another with --gpu)" if assumed else ""
     typer.echo(f"{made.policy.name}: {made.policy.parameters:,} parameters, on one {made.gpu.name}{note}")
     typer.echo(
@@ -58,10 +63,6 @@ def _print(made: Any, *, assumed: bool) -> None:
         typer.echo("a model this small waits for launches, not for arithmetic: expect minutes on any machine")
     for line in made.advice:
         typer.echo(f"hint: {line}")
-
-
-def _time(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min" if hours >= 1 / 60 else f"{hours * 3600:.0f} s"
 
 
 def init(

@@ -12,7 +12,7 @@ from synpo_lab.config import RunConfig, TrainerConfig
 from synpo_lab.planning import memory, work
 from synpo_lab.planning.gpus import Gpu
 from synpo_lab.planning.memory import GIB, Part
-from synpo_lab.planning.shapes import Shape, shape_of
+from synpo_lab.planning.shapes import Shape, scorer_parameters, shape_of
 from synpo_lab.planning.work import Lengths, Work
 
 CHARACTERS_PER_TOKEN = 4  # English text, vocabularies of 30,000 words and more
@@ -23,10 +23,10 @@ MARGIN = 0.95  # of a GPU's memory that can be counted on
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage's time: a training's on all its GPUs, generation's on one."""
+    """One stage's time, on as many such GPUs as the config gives it."""
 
     name: str
-    what: str  # "generate" or "train"
+    what: str  # "generate", "train" or "score"
     tokens: float
     hours: float
 
@@ -66,6 +66,21 @@ class Plan:
     @property
     def fits(self) -> bool:
         return all(holding.fits for holding in self.holdings)
+
+    @property
+    def line(self) -> str:
+        """The plan in one sentence."""
+        largest = max(self.holdings, key=lambda holding: holding.gib)
+        verdict = "fits" if self.fits else "does NOT fit"
+        room = f"of {self.gpu.memory_gib:.0f} with {self.gpu.name}"
+        needs = f"needs up to {largest.gib:.0f} GiB {room} ({largest.name}): {verdict}"
+        time = "minutes" if self.tiny else f"about {hours_told(self.hours)}"
+        return f"{self.policy.name} {needs}; {time} and {self.disk_gib:.1f} GiB of disk for the whole run"
+
+
+def hours_told(hours: float) -> str:
+    """For people: hours, minutes or seconds."""
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.0f} min" if hours >= 1 / 60 else f"{hours * 3600:.0f} s"
 
 
 def plan(config: RunConfig, gpu: Gpu) -> Plan:
@@ -112,6 +127,8 @@ def _stages(works: Sequence[Work], shape: Shape, config: RunConfig, gpu: Gpu) ->
 def _stage(one: Work, seconds: float) -> Stage:
     if isinstance(one, work.Train):
         return Stage(one.stage, "train", one.tokens, seconds / 3600)
+    if isinstance(one, work.Read):
+        return Stage(one.stage, "score", one.tokens, seconds / 3600)
     return Stage(
         one.stage, "generate (on the server)" if one.remote else "generate", one.answers * one.made, seconds / 3600
     )
@@ -121,6 +138,8 @@ def _holdings(config: RunConfig, shape: Shape, gpu: Gpu, lengths: Lengths) -> It
     held = gpu.memory_gib * GIB
     context = int(min(shape.context, 2 * lengths.prompt + lengths.answer + config.draft.max_new_tokens))
     yield _holding("generation", memory.generation(shape, config.engine, context, held), held)
+    if count := scorer_parameters(config):
+        yield _holding("scoring", memory.scoring(count), held)
     if config.recipe == "seed-sft":
         yield _holding("SFT", memory.training(shape, config.sft, config.training, sides=1), held)
         return
@@ -160,7 +179,9 @@ def _advice(config: RunConfig, holdings: Sequence[Holding]) -> Iterator[str]:
     tight = {holding.name for holding in holdings if not holding.fits}
     if "generation" in tight:
         yield "generation does not fit: a smaller policy, a larger GPU, or engine.kind: openai for M_0"
-    if tight - {"generation"}:
+    if "scoring" in tight:
+        yield "the scorer does not fit: a smaller scorer.model, or a judge behind a server (scorer.judge.engine.kind: openai)"
+    if tight - {"generation", "scoring"}:
         trainer = config.simpo if config.recipe != "seed-sft" else config.sft
         yield from _for_training(trainer, shared=config.training.accelerate != "")
 

@@ -65,6 +65,14 @@ def generation(shape: Shape, config: EngineConfig, context: int, gpu_bytes: floa
     return [weights, Part("keys and values", kept, why), Part("overhead", OVERHEAD, "CUDA context, workspaces")]
 
 
+def scoring(parameters: int) -> list[Part]:
+    """The scorer's model while it reads; policies are unloaded meanwhile."""
+    return [
+        Part("weights", 2 * parameters, "bfloat16"),
+        Part("overhead", OVERHEAD, "CUDA context, workspaces, a batch (halved where it does not fit)"),
+    ]
+
+
 def answers_together(shape: Shape, config: EngineConfig, context: int, gpu_bytes: float) -> int:
     """How many answers are decoded at once: what memory holds, and no more than the config says. At least 1."""
     share = config.vllm.gpu_memory_utilization if config.kind == "vllm" else 0.9

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from synpo_lab.config import RunConfig
 from synpo_lab.errors import ModelError
 
 HUB = "hub:"
@@ -51,6 +52,26 @@ KNOWN: dict[str, dict[str, Any]] = {
         "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 32000, "max_position_embeddings": 32768,
     },
 }  # fmt: skip
+
+
+SCORERS = {  # parameters by their model cards
+    "RLHFlow/ArmoRM-Llama3-8B-v0.1": 7_510_000_000,
+    "Skywork/Skywork-Reward-V2-Qwen3-0.6B": 600_000_000,
+    "llm-blender/PairRM-hf": 436_000_000,
+}
+OWN_MODEL = {"reward-model", "multi-objective", "pairwise", "implicit", "judge", "pairwise-judge"}
+
+
+def scorer_parameters(config: RunConfig) -> int:
+    """How many numbers the scorer's model has on this machine's GPU; 0 where there is none, or it cannot be told offline."""
+    scorer = config.scorer
+    served = scorer.judge.engine.kind == "openai" and scorer.name in {"judge", "pairwise-judge"}
+    if scorer.name not in OWN_MODEL or served or not scorer.model:
+        return 0
+    name = scorer.model.removeprefix(HUB)
+    if name in SCORERS or name in KNOWN:
+        return SCORERS.get(name) or _shape(name, KNOWN[name], None).parameters
+    return _stored(Path(scorer.model).expanduser()) or 0
 
 
 def shape_of(policy: str) -> Shape:

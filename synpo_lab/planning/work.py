@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from synpo_lab.config import EngineConfig, RunConfig, TrainerConfig
 from synpo_lab.planning.gpus import Gpu
 from synpo_lab.planning.memory import GIB, answers_together, checkpoints_activations
-from synpo_lab.planning.shapes import Shape
+from synpo_lab.planning.shapes import Shape, scorer_parameters
 
 TRAIN_UTILISATION = 0.4  # of the GPU's peak, while training
 PREFILL_UTILISATION = 0.4
@@ -49,7 +49,15 @@ class Train:
     sides: int  # 1: SFT, 2: pairs
 
 
-Work = Generate | Train
+@dataclass(frozen=True, slots=True)
+class Read:
+    """`tokens` that the scorer's model reads."""
+
+    stage: str
+    tokens: float
+
+
+Work = Generate | Train | Read
 
 
 def once(config: RunConfig, seeds: int, lengths: Lengths) -> Iterator[Work]:
@@ -74,6 +82,7 @@ def of_iteration(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Ite
     elif config.recipe == "seed-simpo":
         yield Generate("answer the seeds with M_0", seeds, lengths.prompt, lengths.answer, _remote(config, 1))
     if config.recipe != "seed-sft":
+        yield Read("score", _answers_scored(config, seeds) * (lengths.prompt + lengths.answer))
         yield _preferences(config, t, seeds, lengths)
         tested = seeds * (config.validation.share or 1.0) * config.validation.samples * len(config.simpo.betas)
         yield Generate("choose beta on the seeds", tested, lengths.prompt, lengths.answer)
@@ -94,9 +103,8 @@ def _synpo(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Iterator[
 
 
 def _prompts(config: RunConfig, lengths: Lengths) -> Generate:
-    both = config.prompts.target == "prompt_and_solution"
-    made = lengths.prompt + (lengths.answer if both else 0)
-    return Generate("write prompts", config.prompts.per_iteration, 20, made)
+    """Whatever G learnt to write, it is stopped where the prompt ends."""
+    return Generate("write prompts", config.prompts.per_iteration, 20, lengths.prompt)
 
 
 def _preferences(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Train:
@@ -109,17 +117,29 @@ def _preferences(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Tra
     return Train(f"{kind}, {len(config.simpo.betas)} betas", tokens, config.simpo, 2)
 
 
+def _answers_scored(config: RunConfig, seeds: int) -> float:
+    """Of one iteration: all that is drafted and improved, and the validation answers of every beta. A ranker reads twice."""
+    prompts = config.prompts.per_iteration
+    made = {
+        "synpo": 3 * prompts + seeds * (1 + config.improver.drafts_per_seed),
+        "sampling-ranking": config.samples.n * prompts,
+    }.get(config.recipe, 2 * seeds)
+    tested = seeds * (config.validation.share or 1.0) * config.validation.samples * len(config.simpo.betas)
+    return (made + tested) * (2 if config.scorer.name in {"pairwise", "pairwise-judge"} else 1)
+
+
 def _remote(config: RunConfig, t: int) -> bool:
     """Whether a server answers for M_{t-1}: only M_0 is there."""
     return config.engine.kind == "openai" and t == 1
 
 
 def seconds(work: Work, shape: Shape, config: RunConfig, gpu: Gpu) -> float:
-    """On the GPUs that train, or on the one that generates; a server's work takes none of its time."""
+    """On as many such GPUs as the config gives trainings and the engine; scoring on one; a server's work takes none."""
     if isinstance(work, Train):
-        return (
-            work.tokens * shape.parameters * _operations(shape, work.config) / (TRAIN_UTILISATION * gpu.tflops * 1e12)
-        )
+        operations = work.tokens * shape.parameters * _operations(shape, work.config)
+        return operations / (TRAIN_UTILISATION * gpu.tflops * 1e12) / config.training.processes
+    if isinstance(work, Read):
+        return 2 * work.tokens * scorer_parameters(config) / (PREFILL_UTILISATION * gpu.tflops * 1e12)
     return 0.0 if work.remote else _generating(work, shape, config.engine, gpu)
 
 
@@ -135,4 +155,5 @@ def _generating(work: Generate, shape: Shape, engine: EngineConfig, gpu: Gpu) ->
     kind = "vllm" if "vllm" in (engine.kind, engine.openai.trained, engine.ray.each) else "transformers"
     step = max(reading, computing) / DECODE_EFFICIENCY[kind]
     prefill = 2 * shape.parameters * work.read / (PREFILL_UTILISATION * gpu.tflops * 1e12)
-    return work.answers * (work.made * step / together + prefill)
+    gpus = engine.vllm.tensor_parallel * engine.vllm.data_parallel if engine.kind == "vllm" else 1
+    return work.answers * (work.made * step / together + prefill) / gpus

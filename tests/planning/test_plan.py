@@ -12,7 +12,7 @@ from synpo_lab.errors import ConfigError
 from synpo_lab.planning import memory, plan, work
 from synpo_lab.planning.gpus import GPUS, gpu_called
 from synpo_lab.planning.shapes import shape_of
-from synpo_lab.planning.work import Generate, Lengths, Train
+from synpo_lab.planning.work import Generate, Lengths, Read, Train
 from synpo_lab.starts import start_text, starts
 
 LLAMA = "hub:princeton-nlp/Llama-3-Base-8B-SFT"
@@ -69,6 +69,37 @@ def test_training_takes_six_operations_a_parameter_and_token_at_two_fifths_of_th
     assert seconds == pytest.approx(1e6 * shape.parameters * 6 / (0.4 * 312e12))
     checkpointed = work.seconds(Train("x", 1_000_000, made.simpo, 2), shape, made, A100)
     assert checkpointed == pytest.approx(seconds * 8 / 6)
+
+
+def test_several_gpus_share_trainings_and_answers() -> None:
+    shape, one, eight = shape_of(LLAMA), config(), config(training={"processes": 8})
+    training = Train("x", 1_000_000, one.simpo, 2)
+    assert work.seconds(training, shape, one, A100) == pytest.approx(8 * work.seconds(training, shape, eight, A100))
+    single, copies = (config(engine={"kind": "vllm", "vllm": {"data_parallel": n}}) for n in (1, 4))
+    asked = Generate("x", 1000, 60, 350)
+    assert work.seconds(asked, shape, single, A100) == pytest.approx(4 * work.seconds(asked, shape, copies, A100))
+
+
+def test_a_scorer_of_eight_billion_parameters_takes_its_time_and_its_memory() -> None:
+    """2 x 7.51e9 operations a token, at 0.4 of 312e12 a second: 8,310 tokens a second."""
+    armo = config(scorer={"name": "multi-objective", "model": "hub:RLHFlow/ArmoRM-Llama3-8B-v0.1"})
+    assert work.seconds(Read("score", 1e6), shape_of(LLAMA), armo, A100) == pytest.approx(1e6 / 8309, rel=1e-3)
+    [scoring] = [held for held in plan(armo, A100).holdings if held.name == "scoring"]
+    assert scoring.parts[0].bytes == 2 * 7_510_000_000
+    assert not plan(armo, GPUS["t4"]).fits
+    assert "scoring" not in {held.name for held in plan(config(), A100).holdings}
+    tokens = {one.stage: one for one in work.of_iteration(armo, 1, 100, Lengths(60, 340, ""))}["score"]
+    assert tokens.tokens == (3 * 36_000 + 2 * 100 + 6 * 100) * 400  # type: ignore[union-attr]
+    ranker = config(scorer={"name": "pairwise", "model": "hub:llm-blender/PairRM-hf"})
+    twice = {one.stage: one for one in work.of_iteration(ranker, 1, 100, Lengths(60, 340, ""))}["score"]
+    assert twice.tokens == 2 * tokens.tokens  # type: ignore[union-attr]
+
+
+def test_a_plan_is_told_in_one_line() -> None:
+    told = plan(config(), A100).line
+    assert "with a100-80gb" in told
+    assert "does NOT fit" in told
+    assert "for the whole run" in told
 
 
 def test_one_answer_at_a_time_waits_for_the_weights_to_be_read() -> None:
