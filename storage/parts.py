@@ -15,7 +15,7 @@ from storage import schema
 from storage.atomic import replacing
 from storage.errors import explained
 
-FLUSH_ROWS = 20_000
+FLUSH_ROWS = 8_000  # held in memory until then
 FLUSH_CHARACTERS = 64_000_000
 LONGEST_WAIT_S = 30.0
 GROUP_ROWS = (

@@ -111,6 +111,7 @@ class RunStore:
         self.read_only = read_only
         self._tables = {kind: name for name, kind in tables.items()}
         self._written: dict[parts.Shelf, set[int]] = {}
+        self._known_shelves: dict[tuple[type, int], parts.Shelf] = {}  # made once: paths cost more than rows
 
     @property
     def run_id(self) -> str:
@@ -124,7 +125,7 @@ class RunStore:
         """Write records of any of the tables' types as they come; return how many were new.
 
         A record whose identity is already in its table and iteration adds nothing. Rows reach the disk in whole parts,
-        every 20,000 rows or few seconds; when `records` itself fails, what came before is written first.
+        every few thousand rows or few seconds; when `records` itself fails, what came before is written first.
         """
         self._check_writable()
         writer = parts.Writer(self._shelf_of, self._known)
@@ -241,7 +242,10 @@ class RunStore:
         return torn
 
     def _shelf_of(self, record: Any) -> parts.Shelf:
-        return self._shelf(type(record), getattr(record, "iteration", 0))
+        place = type(record), getattr(record, "iteration", 0)
+        if (shelf := self._known_shelves.get(place)) is None:
+            shelf = self._known_shelves[place] = self._shelf(*place)
+        return shelf
 
     def _shelf(self, kind: type, iteration: int) -> parts.Shelf:
         return parts.Shelf(self._table_folder(kind) / f"iteration={iteration}", kind)

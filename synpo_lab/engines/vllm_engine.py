@@ -320,6 +320,8 @@ def _arguments(
     }
     if on_cpu:
         arguments["kv_cache_memory_bytes"] = settings.cpu_cache_gib * GIB
+        # vLLM 0.32 fails on a CPU when a request with a seed is read in chunks ("CPU Generator does not use offset").
+        arguments["enable_chunked_prefill"] = False
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     if adapters:

@@ -112,7 +112,7 @@ def vllm_server(folder: Path) -> Iterator[str]:
     command = [
         sys.executable, "-m", module, "--model", str(folder), "--served-model-name", "tiny", "--dtype", "float32",
         "--enforce-eager", "--max-model-len", str(CONTEXT), "--host", "127.0.0.1", "--port", str(port),
-        "--kv-cache-memory-bytes", str(1 << 29), "--max-num-seqs", "32",
+        "--kv-cache-memory-bytes", str(1 << 29), "--max-num-seqs", "32", "--no-enable-chunked-prefill",
     ]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
