@@ -145,7 +145,7 @@ def pairs_screen(
     shown, rest = places[offset - start :][:rows], places[offset - start + rows :]
     return Screen(
         page=Page(excerpts(database, shown, excerpt), _count(database, run_id, query)),
-        previous_id=places[0]["pair_id"] if offset else None,
+        previous_id=places[0]["pair_id"] if offset and places else None,
         next_id=rest[0]["pair_id"] if rest else None,
     )
 
