@@ -8,6 +8,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from pages.components import problem
+from pages.plan_told import plan_told
 from pages.shell import QUIET, Lab, edited, told
 from synpo_lab import config, form, jobs
 from synpo_lab.errors import ConfigError, LabError
@@ -55,7 +56,9 @@ def launch_form(lab: Lab, picker: gr.Dropdown) -> LaunchForm:
     with gr.Accordion("Everything, as YAML", open=False):
         text = gr.Code(written, language="yaml", label="run.yaml", lines=18, max_lines=40, elem_id="form-yaml")
     status = gr.HTML(elem_id="form-status")
-    button = gr.Button("Start this run", variant="primary", elem_id="form-launch", scale=0, min_width=180)
+    with gr.Row():
+        button = gr.Button("Start this run", variant="primary", elem_id="form-launch", scale=0, min_width=180)
+        plan = gr.Button("What will it take?", elem_id="form-plan", scale=0, min_width=180)
     draft = gr.State(written)
     made = LaunchForm(button, status, text, components, draft)
 
@@ -73,6 +76,7 @@ def launch_form(lab: Lab, picker: gr.Dropdown) -> LaunchForm:
     for field, component in zip(described, components, strict=True):
         edited(component)(_follow_field(field.key), [draft, component], [status, draft, text], **QUIET, **IN_TURN)
     text.input(follow_yaml, text, [status, draft, *components], **QUIET, **IN_TURN)
+    plan.click(plan_told, draft, status, api_visibility="private")
     start.input(start_from, [start, picker], made.all, **QUIET, **IN_TURN)
     return made
 

@@ -24,17 +24,16 @@ def plan(
     """Say what a run will take before anything starts: GPU memory, disk, hours per iteration. Code 1 when it does not fit."""
     from synpo_lab.config import load
     from synpo_lab.planning import plan as make
-    from synpo_lab.planning.gpus import GPUS, gpu_called, gpu_here
+    from synpo_lab.planning.gpus import GPUS, gpu_called, gpu_to_plan_for
 
     if gpu == "list":
         return typer.echo("\n".join(GPUS))
-    here = None if gpu else gpu_here()
-    chosen = gpu_called(gpu) if gpu else here or gpu_called("a100-80gb")
+    chosen, known = (gpu_called(gpu), True) if gpu else gpu_to_plan_for()
     made = make(load(source, overrides), chosen)
     if as_json:
         print_json(asdict(made) | {"fits": made.fits, "line": made.line})
     else:
-        _print(made, assumed=gpu is None and here is None)
+        _print(made, assumed=not known)
     if not made.fits:
         raise typer.Exit(1)
     return None

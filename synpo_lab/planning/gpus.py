@@ -1,5 +1,6 @@
 """GPUs by the name people use, from their makers' data sheets: memory, dense bf16 arithmetic, memory bandwidth."""
 
+import subprocess
 from dataclasses import dataclass
 
 from synpo_lab.errors import ConfigError
@@ -29,9 +30,9 @@ GPUS = {
         Gpu("h200", 140, 989, 4800),
     )
 }
-_SEEN_AS = {  # parts of the name a driver tells
-    "t4": "T4", "rtx-3090": "3090", "rtx-4060ti-16gb": "4060 Ti", "rtx-4090": "4090", "l4": "L4", "a10g": "A10G",
-    "l40s": "L40S", "a100-40gb": "A100-SXM4-40GB", "a100-80gb": "A100", "h200": "H200", "h100": "H100",
+_SEEN_AS = {  # parts of the name a driver tells, the longer before those they contain
+    "t4": "T4", "rtx-3090": "3090", "rtx-4060ti-16gb": "4060 Ti", "rtx-4090": "4090", "l40s": "L40S", "l4": "L4",
+    "a10g": "A10G", "a100-40gb": "A100-SXM4-40GB", "a100-80gb": "A100", "h200": "H200", "h100": "H100",
 }  # fmt: skip
 
 
@@ -43,10 +44,21 @@ def gpu_called(name: str) -> Gpu:
 
 
 def gpu_here() -> Gpu | None:
-    """The first CUDA device of this machine, if it is one we know; imports torch."""
-    import torch
-
-    if not torch.cuda.is_available():
+    """The first GPU the NVIDIA driver names, if it is one we know. Loads no torch."""
+    try:
+        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        told = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
         return None
-    told = torch.cuda.get_device_name(0)
+    return gpu_seen_as(told.partition("\n")[0])
+
+
+def gpu_seen_as(told: str) -> Gpu | None:
+    """The GPU behind a driver's name for it."""
     return next((GPUS[name] for name, part in _SEEN_AS.items() if part.lower() in told.lower()), None)
+
+
+def gpu_to_plan_for() -> tuple[Gpu, bool]:
+    """This machine's GPU, or the one papers use where none that we know is here; and whether it is here."""
+    here = gpu_here()
+    return (here, True) if here else (GPUS["a100-80gb"], False)
