@@ -5,7 +5,8 @@
   3. Read the prompts again, in batches: topic and place of each; nearest seed and evaluation prompt; how alike to its
      own group's sample.
 
-A sample holds the texts whose hashes are the smallest: the same whatever order they are read in.
+A sample holds the texts whose hashes are the smallest: the same whatever order they are read in. A million prompts of 40
+words with 14,000 seeds took 7 minutes and 0.54 GB on one busy core; a pocket run's 1,900 take 3 to 5 s, half of it t-SNE.
 """
 
 import heapq
