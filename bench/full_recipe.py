@@ -67,7 +67,7 @@ SMALL = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--kill", nargs="*", metavar="STAGE", help="only in these stages; default: once in each")
     parser.add_argument(
         "--engine", choices=["vllm", "transformers"], default="vllm" if find_spec("vllm") else "transformers"
     )
@@ -84,8 +84,8 @@ def main() -> None:
         )
         say(f"unattended in {took:.0f} s, {took / SECONDS:.2f} of 15 minutes; {cpu_seconds():.0f} s of CPU, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")  # fmt: skip
-        if asked.kill:
-            killed = run_to_the_end(home, "killed", config, kill=True)
+        if asked.kill is not None:
+            killed = run_to_the_end(home, "killed", config, kill=asked.kill)
             same = outcome(home, "killed") == outcome(home, "whole")
             say(
                 f"killed {len(killed)} times ({', '.join(killed)}): {'the same rows and weights' if same else 'ANOTHER RESULT'}"
@@ -188,16 +188,17 @@ def parameters(folder: Path) -> int:
     return shape_of(str(folder)).parameters
 
 
-def run_to_the_end(home: Path, run_id: str, config: RunConfig, *, kill: bool = False) -> list[str]:
-    """Starts the run and waits. `kill`: with SIGKILL once in each kind of stage, each time resumed. Returns those."""
+def run_to_the_end(home: Path, run_id: str, config: RunConfig, *, kill: list[str] | None = None) -> list[str]:
+    """Starts the run and waits. `kill`: with SIGKILL once in each of these kinds of stage (empty: in all), each time
+    resumed. Returns those in which it was."""
     launch(home, config, run_id)
     folder = open_store(home).run(run_id).folder
     seen: list[str] = []
     while True:
         state = read_state(folder)
         if state.state in NEEDS_WORKER:
-            stage = now_at(folder / "events.jsonl") if kill else None
-            if stage is not None and stage not in seen and state.pid is not None:
+            stage = now_at(folder / "events.jsonl") if kill is not None else None
+            if stage is not None and stage not in seen and (not kill or stage in kill) and state.pid is not None:
                 os.kill(state.pid, signal.SIGKILL)
                 seen.append(stage)
             time.sleep(0.1)
