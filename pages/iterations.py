@@ -6,6 +6,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from pages import charts, data_set
+from pages.again import again_of, again_panel
 from pages.components import Column, card, live_card, pill, table
 from pages.launch_form import IN_TURN, filled, launch_form, launched
 from pages.shell import (
@@ -65,6 +66,7 @@ def build(lab: Lab) -> None:
                 ]
             grid = gr.HTML(elem_id="grid", elem_classes="hide-empty")
             log = gr.HTML(elem_id="log", elem_classes="hide-empty")
+            again = again_panel()
         with gr.Tab("New run", id="new", visible=not lab.read_only):
             form = launch_form(lab, picker)
     seen = gr.State([])
@@ -98,6 +100,7 @@ def build(lab: Lab) -> None:
             return [gr.skip(), gr.skip(), said, *[gr.skip()] * len(shown)]
         return [picked(lab, run_id), gr.Tabs(selected="watch"), said, *show(run_id, LATEST, [])]
 
+    picker.change(lambda run_id: again_of(lab, run_id), picker, again, **QUIET)
     on_load(lab, open_page, [picker, tabs, *form.all, *shown])
     picker.input(lambda run_id: show(run_id, LATEST, []), picker, shown, **QUIET)
     training.input(show, [picker, training, seen], shown, **QUIET)

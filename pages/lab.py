@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from pages import (
+    compare,
     data,
     disagree,
     eye,
@@ -33,6 +34,7 @@ OTHERS = {
     "thresholds": thresholds,
     "health": health,
     "iterations": iterations,
+    "compare": compare,
     "eye": eye,
     "disagree": disagree,
     "playground": playground,

@@ -250,6 +250,7 @@ def _runs(runs: list[RunStatus]) -> Markup:
         Column("at", lambda one: stage_name(one.stage, one.iteration, one.iterations)),
         Column("worked", lambda one: duration(one.elapsed), True),
         Column("made", lambda one: moment(one.created_at)),
+        Column("", lambda one: link("compare", "compare", run=one.run_id) if len(runs) > 1 else ""),
     ]
     return (
         card("Runs", table(columns, runs, css="stack"), note=f"{len(runs):,} in this lab home") if runs else Markup("")

@@ -42,6 +42,7 @@ PAGES = {
     "thresholds": "Thresholds",
     "health": "Health",
     "iterations": "Iterations",
+    "compare": "Compare",
     "eye": "Trainer’s eye",
     "disagree": "Disagreement",
     "playground": "Playground",

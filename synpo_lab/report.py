@@ -56,6 +56,13 @@ def interval(mean: float | None, standard_error: float | None) -> tuple[float | 
     return max(0.0, mean - Z_95 * standard_error), min(1.0, mean + Z_95 * standard_error)
 
 
+def around(mean: float, standard_error: float | None) -> tuple[float | None, float | None]:
+    """The 95 % interval of a mean by the normal approximation."""
+    if standard_error is None:
+        return None, None
+    return mean - Z_95 * standard_error, mean + Z_95 * standard_error
+
+
 def _rows_of(database: Database, run_id: str) -> list[dict[str, Any]]:
     betas = {result.iteration: result.beta for result in grid_results(database, run_id) if result.won}
     return [_row(run_id, iteration, betas.get(iteration.iteration)) for iteration in run_overview(database, run_id)]

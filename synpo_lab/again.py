@@ -1,0 +1,60 @@
+"""How to run exactly this again without a page: one command line, or a YAML file and a shorter one."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from synpo_lab.config import RunConfig, builtin_names, load
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One key that two configs give different values."""
+
+    key: str  # "simpo.betas"
+    one: Any
+    other: Any
+
+
+def differences(one: RunConfig, other: RunConfig) -> list[Difference]:
+    """The keys on which two configs differ, in the schema's order. Lists are compared whole."""
+    left, right = _leaves(one.model_dump(mode="json")), _leaves(other.model_dump(mode="json"))
+    keys = dict.fromkeys([*left, *right])
+    return [Difference(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
+
+
+def command(config: RunConfig, *, home: str | None = None) -> str:
+    """A line for a shell that starts a run of exactly this config; for an import, that imports the same again."""
+    words = _import(config) if config.recipe == "import" else _run(config)
+    return shlex.join([*words, *([] if home is None else ["--home", home])])
+
+
+def _run(config: RunConfig) -> list[str]:
+    """From the built-in config that is nearest, every key that differs set."""
+    starts = {name: differences(load(name), config) for name in builtin_names()}
+    nearest = min(starts, key=lambda name: (len(starts[name]), name != "pocket", name))
+    changes = [part for found in starts[nearest] for part in ("--set", f"{found.key}={_as_yaml(found.other)}")]
+    return ["synpo-lab", "run", nearest, *changes]
+
+
+def _import(config: RunConfig) -> list[str]:
+    source = config.source
+    mapped = [part for name, column in source.columns.items() for part in ("--map", f"{name}={column}")]
+    named = ["--name", config.title] if config.title else []
+    return ["synpo-lab", "import", *source.paths, "--format", source.format, *mapped, *named]
+
+
+def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Every value by its dotted key. A mapping that is a value of the schema, and not a section, is opened as well."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _as_yaml(value: Any) -> str:
+    """The value as `--set` reads it back."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
+    return text.removesuffix("\n").removesuffix("\n...")
