@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ELSEWHERE = Path(".venv-vllm/bin/python")  # where .ci/run puts vLLM
-PROMPTS, ROUNDS, TURNS, WORDS, NEW_TOKENS = 768, 2, 2, 344, 64
+PROMPTS, ROUNDS, TURNS, WORDS, NEW_TOKENS = 512, 2, 2, 344, 64
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def direct(model: Path) -> float:
     tokenizer = load_tokenizer(model)
     llm = LLM(
         model=str(model), dtype="float32", enforce_eager=True, max_num_seqs=256, kv_cache_memory_bytes=2**30,
-        enable_prefix_caching=True, enable_chunked_prefill=False, disable_log_stats=True,
+        enable_prefix_caching=True, enable_chunked_prefill=False, disable_log_stats=True, use_tqdm_on_load=False,
     )  # fmt: skip
 
     def run() -> int:

@@ -161,3 +161,11 @@ def test_two_copies_of_the_weights_share_the_work(base: Path, open_vllm: Any) ->
     assert len(children) >= 2
     engine.close()
     assert not psutil.wait_procs(children, timeout=10)[1]
+
+
+def test_more_seeded_tokens_than_one_step_reads_are_no_trouble_on_a_cpu(base: Path, open_vllm: Any) -> None:
+    engine = open_vllm("M_0", base, config())
+    long = [Request(f"k{i}", " ".join(f"w{(i * j) % 26}" for j in range(230))) for i in range(60)]
+    made = list(engine.generate(long, SamplingConfig(temperature=1, max_new_tokens=4), seed=1))
+    assert len(made) == 60
+    assert all(completion.finish_reason != "error" for completion in made)
