@@ -7,6 +7,8 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from storage.pair_filter import REASONS
+
 GREY, GRID = "#7d8792", "rgba(125,135,146,0.18)"
 COLOURS = {
     "initial": "#8b95a1",
@@ -116,46 +118,19 @@ def spread(edges: Sequence[float], counts: Sequence[int], title: str, unit: str,
     return figure
 
 
-def gap_histogram(edges: Sequence[float], counts: Sequence[int], cut: float, stored: float, keep: str) -> go.Figure:
-    """Gaps in equal bins, with the cut chosen and the one the run had."""
-    figure = figure_of("Gaps of all pairs", "gap = score(chosen) − score(rejected)", "pairs", height=340, keep=keep)
-    bins = list(itertools.pairwise(edges))
-    figure.add_bar(
-        x=[left for left, _ in bins], y=list(counts), width=[right - left for left, right in bins], offset=0,
-        marker={"color": [COLOURS["kept" if left >= cut else "dropped"] for left, _ in bins]},
-        customdata=[f"{left:.3f} to {right:.3f}" for left, right in bins],
-        hovertemplate="gap %{customdata}: %{y:,} pairs<extra></extra>", showlegend=False,
-    )  # fmt: skip
-    if stored != cut:
-        figure.add_vline(x=stored, line={"dash": "dot", "width": 1.5, "color": GREY})
-        figure.add_annotation(
-            text=f"the run's {stored:.3f}",
-            x=stored,
-            y=0.9,
-            yref="paper",
-            xanchor="left",
-            yanchor="top",
-            showarrow=False,
-        )
-    figure.add_vline(x=cut, line={"width": 2, "color": COLOURS["draft"]})
-    figure.add_annotation(
-        text=f"cut {cut:.3f}", x=cut, y=1, yref="paper", xanchor="left", yanchor="top", showarrow=False
-    )
-    figure.update_layout(bargap=0.02)
-    return figure
-
-
 def kept_and_dropped(rows: Sequence[Any], keep: str) -> go.Figure:
     """Stacked bars per iteration: kept, then what each rule drops. `rows`: ThresholdCount."""
     figure = figure_of("Kept and dropped", "iteration", "pairs", height=340, keep=keep)
     x = [row.iteration for row in rows]
     figure.add_bar(x=x, y=[row.kept for row in rows], name="kept", marker={"color": COLOURS["kept"]})
-    patterns = {"gap": "", "chosen score": "/", "length": "x", "repetition": "."}
-    for reason, shape in patterns.items():
-        if any(row.dropped.get(reason) for row in rows):
+    # No patterns: plotly draws them by the page's address, which changes with every move of a filter.
+    shades = itertools.cycle(["rgba(139,149,161,0.6)", "rgba(139,149,161,0.3)"])
+    for reason, shade in zip(REASONS, shades, strict=False):
+        lost = [row.dropped.get(reason, 0) for row in rows]
+        if any(lost):
             figure.add_bar(
-                x=x, y=[row.dropped.get(reason, 0) for row in rows], name=f"dropped: {reason}",
-                marker={"color": COLOURS["dropped"], "pattern": {"shape": shape, "fgcolor": GREY}},
+                x=x, y=lost, name=f"dropped: {reason}", text=[reason if n else "" for n in lost], textposition="inside",
+                marker={"color": shade, "line": {"color": GREY, "width": 1}},
             )  # fmt: skip
     figure.update_layout(barmode="stack")
     figure.update_traces(hovertemplate="iteration %{x}: %{y:,} pairs<extra>%{fullData.name}</extra>")

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from pages import charts, data_set
 from pages.again import again_of, again_panel
 from pages.components import Column, card, live_card, pill, table
+from pages.filter_rules import told_rules
 from pages.launch_form import IN_TURN, filled, launch_form, launched
 from pages.shell import (
     POLL_SECONDS,
@@ -42,13 +43,6 @@ CURVES = {  # title, unit, what is drawn: field by name
     "logp": ("Log-probabilities", "nats per token", {"chosen": "logp_chosen", "rejected": "logp_rejected"}),
 }
 
-FILTER_RULES = (
-    "min_gap",
-    "max_repetition",
-    "min_chosen_score",
-    "max_length_ratio",
-)  # as the Thresholds page hands over
-
 
 def build(lab: Lab) -> None:
     picker = heading("Iterations", LEAD)
@@ -80,9 +74,7 @@ def build(lab: Lab) -> None:
     @told
     def open_page(request: gr.Request) -> list[Any]:
         asked = selection(lab, request)
-        rules: dict[str, Any] = {
-            f"filter__{name}": cut for name in FILTER_RULES if (cut := asked.number(name)) is not None
-        }
+        rules = {f"filter__{name}": value for name, value in told_rules(asked.query)[0].items()}
         values = filled(lab, asked.run_id, **rules) if rules else [gr.skip()] * len(form.all)
         wants_new = (bool(rules) or "new" in asked.query) and not lab.read_only
         tab = gr.Tabs(selected="new") if wants_new else gr.skip()

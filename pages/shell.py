@@ -39,7 +39,7 @@ PAGES = {
     "prompts": "Prompts",
     "lineage": "Lineage",
     "pairs": "Pairs",
-    "thresholds": "Thresholds",
+    "thresholds": "Filter",
     "health": "Health",
     "iterations": "Iterations",
     "compare": "Compare",

@@ -1,112 +1,193 @@
-"""Thresholds: move the cut and see at once which pairs the next training would read."""
+"""Filter: one object that says which pairs the next training reads, as widgets, as SQL, as YAML, and as the rows it keeps."""
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-import yaml
 from markupsafe import Markup
 
-from pages import charts
-from pages.components import Column, address, card, link, pill, table
-from pages.shell import QUIET, Lab, Selection, follow, heading, no_runs, nothing_yet, told
-from pages.text import NOTHING, count, excerpt, number, one_line, signed
-from storage.queries import (
-    Histogram,
-    Page,
-    PairFilter,
-    ThresholdCount,
-    changed_rows,
-    histograms,
-    pairs_page,
-    threshold_counts,
+from pages import charts, filter_told
+from pages.components import problem
+from pages.export_panel import export_panel
+from pages.filter_rules import (
+    CUTS,
+    RuleWidgets,
+    asked_rules,
+    pair_rules,
+    rule_widgets,
+    rules_of,
+    updates,
+    written_rules,
 )
-from storage.queries.pairs import PairQuery
+from pages.filter_told import CHANGED, KEPT
+from pages.filter_use import OWN, by_name, forkable, named, shown, use_panel
+from pages.rule_histogram import rule_histogram
+from pages.shell import QUIET, Lab, Selection, follow, heading, no_runs, nothing_yet, told
+from pages.text import count
+from storage.pair_filter import NO_RULES, REASONS
+from storage.queries import (
+    PairFilter,
+    PairQuery,
+    ThresholdCount,
+    changed_counts,
+    changed_rows,
+    effects,
+    histograms,
+    kept_by_topic,
+    rows_of_fate,
+    sampled_answers,
+    threshold_counts,
+    waterfall,
+)
+from synpo_lab.config import FilterConfig
+from synpo_lab.errors import LabError
+from synpo_lab.metrics import word_variety
 
 LEAD = "Every pair is stored, kept or not. Move the cut: what would the next training read?"
+ALL = "all"
 ROWS = 15
-HUNDREDTH = Decimal("0.01")
-LONGEST = 160  # characters of a text in the table
+SAMPLED = 100  # kept answers whose words are counted
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}
+TO_ADDRESS = "(state) => { labAddress(JSON.parse(state || '{}')); }"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the page shows: a run, some of its iterations, a filter, and the one it is compared with."""
+
+    run_id: str
+    iteration: int | None
+    rules: FilterConfig
+    stored: FilterConfig  # the run's own
+    baseline: str
+    other: FilterConfig  # that baseline's
+
+    @property
+    def now(self) -> PairFilter:
+        return pair_rules(self.rules)
+
+    @property
+    def before(self) -> PairFilter:
+        return pair_rules(self.other)
 
 
 def build(lab: Lab) -> None:
-    picker = heading("Thresholds", LEAD)
+    picker = heading("Filter", LEAD)
     line = gr.HTML()
     nothing = gr.HTML(elem_classes="hide-empty")
     with gr.Column(visible=False) as content:
         with gr.Row(elem_classes="lab-filters"):
-            cut = gr.Slider(
-                label="Smallest gap",
-                info="a pair is kept if its gap is above this",
-                minimum=0,
-                maximum=1,
-                step=0.005,
-                elem_id="cut",
-                scale=4,
-                min_width=280,
+            start = gr.Dropdown(label="Start from", choices=[OWN], value=OWN, elem_id="filter-start", min_width=180)
+            iteration = gr.Dropdown(label="Iteration", choices=[ALL], value=ALL, elem_id="cut-iteration", min_width=120)
+            baseline = gr.Dropdown(
+                label="Compare with", choices=[OWN], value=OWN, elem_id="filter-baseline", min_width=180
             )
-            iteration = gr.Dropdown(
-                label="Iteration", choices=["all"], value="all", elem_id="cut-iteration", scale=1, min_width=120
-            )
-        with gr.Accordion("The other rules", open=False), gr.Row():
-            repetition = gr.Slider(
-                label="Most repetition",
-                info="share of the chosen answer that repeats itself",
-                minimum=0,
-                maximum=1,
-                step=0.01,
-            )
-            score = gr.Number(label="Least chosen score", info="empty: no such rule", value=None)
-            ratio = gr.Number(
-                label="Most length ratio",
-                info="len(chosen) / len(rejected); empty: no such rule",
-                value=None,
-                minimum=0,
-            )
+            reset = gr.Button("Reset", size="sm", scale=0, min_width=90, elem_id="filter-reset")
         summary = gr.HTML(elem_id="cut-summary")
+        wrong = gr.HTML(elem_id="filter-wrong", elem_classes="hide-empty")
+        widgets = rule_widgets()
+        with gr.Row(elem_classes="lab-row"):
+            with gr.Column(min_width=340):
+                falls = gr.HTML(elem_id="waterfall", elem_classes="lab-fill")
+            with gr.Column(min_width=340):
+                like = gr.HTML(elem_id="filter-effects")
+                variety = gr.HTML(elem_id="filter-variety", elem_classes="hide-empty")
         with gr.Row(elem_classes="lab-row"):
             with gr.Column(elem_classes="lab-card", min_width=340):
-                histogram = gr.Plot(show_label=False, container=False, elem_id="gap-histogram")
-            with gr.Column(elem_classes="lab-card", min_width=340):
                 bars = gr.Plot(show_label=False, container=False, elem_id="kept-bars")
-        counts = gr.HTML(elem_id="cut-counts")
+            with gr.Column(min_width=340):
+                counts = gr.HTML(elem_id="cut-counts", elem_classes="lab-fill")
+        topics = gr.HTML(elem_id="filter-topics", elem_classes="hide-empty")
+        with gr.Row(elem_classes="lab-pager"):
+            fate = gr.Dropdown(
+                label="Rows", choices=[CHANGED], value=CHANGED, elem_id="filter-fate", scale=0, min_width=380
+            )
+            back = gr.Button("← Previous", size="sm", scale=0, min_width=110, elem_id="filter-back")
+            forth = gr.Button("Next →", size="sm", scale=0, min_width=110, elem_id="filter-forth")
         changed = gr.HTML(elem_id="cut-changed")
-        use = gr.HTML(elem_id="cut-use")
-    rules = [cut, repetition, score, ratio]
-    shown = [summary, histogram, bars, counts, changed, use]
-
-    def has_pairs(run_id: str | None) -> bool:
-        return pairs_page(lab.database, run_id or "", PairQuery(), limit=0).total > 0
+        use = use_panel(lab, picker, widgets.inputs, [start, baseline])
+        export_panel(lab, "filter", _shown_pairs, [picker, iteration, *widgets.inputs])
+    state, first, top, own = gr.Textbox(visible="hidden"), gr.State(0), gr.State(0), gr.State(OWN)
+    numbers = [summary, wrong, state, *widgets.histograms.values(), falls, like, bars, counts, *use.texts]
+    below = [fate, changed, topics, variety, first, back, forth]
+    asked = [picker, iteration, baseline, *widgets.inputs]
+    everything = [nothing, content, start, iteration, baseline, *widgets.inputs, *numbers, *below, *use.fork]
 
     @told
-    def show(run_id: str, iteration: Any, *values: Any) -> list[Any]:
-        return _show(lab, run_id, None if iteration in {"all", None} else iteration, _filter(*values))
+    def move(*values: Any) -> list[Any]:
+        try:
+            return _numbers(lab, _asked(lab, *values))
+        except LabError as error:
+            return ["", problem(error.message, error.hint), *[gr.skip()] * (len(numbers) - 2)]
 
-    def fill(asked: Selection) -> list[Any]:
-        run_id, wanted, iteration = asked.run_id, asked.number("min_gap"), asked.whole("iteration")
-        if run_id is None or not has_pairs(run_id):
-            return [_none(lab, run_id), gr.Column(visible=False), *[gr.skip()] * (len(rules) + 1 + len(shown))]
-        stored = _stored(lab, run_id)
-        chosen = PairFilter(
-            stored.min_gap if wanted is None else wanted,
-            stored.max_repetition,
-            stored.min_chosen_score,
-            stored.max_length_ratio,
-        )
-        rounds = ["all", *(row.iteration for row in threshold_counts(lab.database, run_id, stored))]
-        controls = [
-            _slider(gap_histogram(lab, run_id, chosen), chosen, stored),
-            chosen.max_repetition,
-            chosen.min_chosen_score,
-            chosen.max_length_ratio,
-        ]
-        where = gr.Dropdown(choices=rounds, value=iteration if iteration in rounds else "all")
-        return ["", gr.Column(visible=True), where, *controls, *_show(lab, run_id, iteration, chosen)]
+    @told
+    def look(fate: str, start: int, *values: Any) -> list[Any]:
+        try:
+            return _below(lab, _asked(lab, *values), fate, start)
+        except LabError:  # told above already
+            return [gr.skip()] * len(below)
 
-    follow(lab, picker, line, has_pairs, fill, [nothing, content, iteration, *rules, *shown])
-    moves = [cut.input, cut.release, repetition.input, score.input, ratio.input, iteration.input]
-    moved = gr.on(moves, show, [picker, iteration, *rules], shown, trigger_mode="always_last", **QUIET)
-    moved.then(None, cut, None, js="(cut) => { labAddress({min_gap: cut}); }", **QUIET)
+    @told
+    def take(run_id: str, name: str) -> list[Any]:
+        return updates(by_name(lab, run_id, name))
+
+    def fill(chosen: Selection) -> list[Any]:
+        run_id = chosen.run_id
+        if run_id is None or not _counted(lab, run_id):
+            return [_none(lab, run_id), gr.Column(visible=False), *[gr.skip()] * (len(everything) - 2)]
+        return _filled(lab, run_id, chosen)
+
+    follow(lab, picker, line, lambda run_id: bool(_counted(lab, run_id)), fill, everything)
+    moved = gr.on(_moves(widgets, iteration, baseline), move, asked, numbers, **LAST, **QUIET)
+    _finish(moved, look, state, [fate, top, *asked], below)
+    for rule, slider in widgets.sliders.items():
+        events, shown_too = [slider.input, slider.release], [*numbers, widgets.switches[rule]]
+        moved = gr.on(events, _switching_on(rule, move), asked, shown_too, **LAST, **QUIET)
+        _finish(moved, look, state, [fate, top, *asked], below)
+    for event, name in ((start.input, start), (reset.click, own)):
+        taken = event(take, [picker, name], widgets.inputs, **QUIET).then(move, asked, numbers, **QUIET)
+        _finish(taken, look, state, [fate, top, *asked], below)
+    reset.click(lambda: OWN, None, start, **QUIET)
+    fate.input(look, [fate, top, *asked], below, **QUIET)
+    for button, by in ((back, -ROWS), (forth, ROWS)):
+        paged = button.click(_paged(by), first, first, **QUIET)
+        paged.then(look, [fate, first, *asked], below, **QUIET)
+
+
+def _moves(widgets: RuleWidgets, iteration: gr.Dropdown, baseline: gr.Dropdown) -> list[Any]:
+    """The events of a visitor changing the filter, or what is asked of it."""
+    others = widgets.others
+    return [
+        *(switch.input for switch in widgets.switches.values()),
+        *(others["drop_duplicates"].input, others["verdicts"].input, others["where"].submit, others["where"].blur),
+        *(iteration.input, baseline.input),
+    ]
+
+
+def _switching_on(rule: str, move: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
+    """`move` for the slider of a rule: who moves it means the rule."""
+    place = 3 + [cut.rule for cut in CUTS].index(rule)  # behind run, iteration and baseline
+
+    def moved(*values: Any) -> list[Any]:
+        return [*move(*values[:place], True, *values[place + 1 :]), True]
+
+    return moved
+
+
+def _finish(moved: Any, look: Callable[..., Any], state: gr.Textbox, asked: list[Any], below: list[Any]) -> None:
+    """After the numbers: the filter goes into the address, and what takes longer is drawn."""
+    moved.then(None, state, None, js=TO_ADDRESS, **QUIET)
+    moved.then(look, asked, below, **QUIET)
+
+
+def _paged(by: int) -> Callable[[int], int]:
+    return lambda first: max(0, first + by)
+
+
+def _counted(lab: Lab, run_id: str | None) -> list[ThresholdCount]:
+    return threshold_counts(lab.database, run_id or "", NO_RULES)
 
 
 def _none(lab: Lab, run_id: str | None) -> Markup:
@@ -115,108 +196,102 @@ def _none(lab: Lab, run_id: str | None) -> Markup:
     return nothing_yet(lab.run(run_id), "pairs", "They come once answers are improved and scored.")
 
 
-def _stored(lab: Lab, run_id: str) -> PairFilter:
-    """The run's own rules."""
-    return PairFilter(**lab.config(run_id).filter.model_dump())
+def _shown_pairs(run_id: str | None, iteration: Any, *values: Any) -> tuple[str | None, PairQuery]:
+    return run_id, PairQuery(iteration=_round(iteration), rules=pair_rules(rules_of(values)))
 
 
-def _filter(cut: float, repetition: float, score: float | None, ratio: float | None) -> PairFilter:
-    return PairFilter(cut, repetition, score, ratio or None)
+def _asked(lab: Lab, run_id: str, iteration: Any, baseline: str, *values: Any) -> Asked:
+    stored = lab.config(run_id).filter
+    return Asked(run_id, _round(iteration), rules_of(values), stored, baseline, by_name(lab, run_id, baseline))
 
 
-def gap_histogram(lab: Lab, run_id: str, rules: PairFilter, iteration: int | None = None) -> Histogram:
-    return histograms(lab.database, run_id, rules, iteration)["gap"]
+def _round(iteration: Any) -> int | None:
+    return None if iteration in {ALL, None} else int(iteration)
 
 
-def _slider(found: Histogram, chosen: PairFilter, stored: PairFilter) -> Any:
-    ends = [Decimal(end) for end in (*found.edges, chosen.min_gap or 0, stored.min_gap or 0)]
-    low, high = min(ends).quantize(HUNDREDTH, ROUND_FLOOR), max(ends).quantize(HUNDREDTH, ROUND_CEILING)
-    return gr.Slider(minimum=float(low), maximum=float(high), value=chosen.min_gap)
-
-
-def _show(lab: Lab, run_id: str, iteration: int | None, chosen: PairFilter) -> list[Any]:
-    stored = _stored(lab, run_id)
-    counted = threshold_counts(lab.database, run_id, chosen)
-    here = [row for row in counted if iteration is None or row.iteration == iteration]
-    found = gap_histogram(lab, run_id, chosen, iteration)
-    changes = changed_rows(lab.database, run_id, stored, chosen, iteration=iteration, limit=ROWS, excerpt=LONGEST)
+def _filled(lab: Lab, run_id: str, chosen: Selection) -> list[Any]:
+    """The whole page, as the address asks for it."""
+    stored = lab.config(run_id).filter
+    rules, faults = asked_rules(chosen.query, stored)
+    rounds = [row.iteration for row in _counted(lab, run_id)]
+    here = chosen.whole("iteration") if chosen.whole("iteration") in rounds else None
+    asked = Asked(run_id, here, rules, stored, OWN, stored)
+    names, fate = named(lab), chosen.query.get("rows", CHANGED)
+    numbers = _numbers(lab, asked)
+    if faults:
+        numbers[1] = problem(f"The address asks for what cannot be:\n{faults}", "the rest of it is shown")
     return [
-        _summary(here, chosen, stored),
-        charts.gap_histogram(found.edges, found.counts, chosen.min_gap or 0, stored.min_gap or 0, keep=f"{run_id} {iteration}"),
+        "",
+        gr.Column(visible=True),
+        gr.Dropdown(choices=names, value=OWN),
+        gr.Dropdown(choices=[ALL, *rounds], value=here or ALL),
+        gr.Dropdown(choices=names, value=OWN),
+        *updates(rules, histograms(lab.database, run_id, asked.now)),
+        *numbers,
+        *_below(lab, asked, fate, 0),
+        *forkable(lab, run_id),
+    ]
+
+
+def _numbers(lab: Lab, asked: Asked) -> list[Any]:
+    """What a move of a slider changes at once: all of it comes from memory, however many pairs there are."""
+    database, run_id, here = lab.database, asked.run_id, asked.iteration
+    counted = threshold_counts(database, run_id, asked.now)
+    found = histograms(database, run_id, asked.now, here)
+    change = changed_counts(database, run_id, asked.before, asked.now, here)
+    some = [row for row in counted if here in {None, row.iteration}]
+    state = {"run": run_id, "iteration": here, **written_rules(asked.rules, asked.stored)}
+    steps = waterfall(database, run_id, asked.now, at_most=lab.config(run_id).pool.pairs_per_iteration, iteration=here)
+    rows_at = None if asked.rules == asked.stored else {k: v for k, v in state.items() if v is not None}
+    before, after = (effects(database, run_id, rules, here) for rules in (asked.before, asked.now))
+    return [
+        filter_told.summary(some, asked.now, pair_rules(asked.stored), change, asked.baseline),
+        "",
+        json.dumps(state),
+        *(rule_histogram(number, histogram, asked.rules) for number, histogram in found.items()),
+        filter_told.waterfall(run_id, steps, here, rows_at),
+        filter_told.effects(before, after, asked.baseline),
         charts.kept_and_dropped(counted, keep=run_id),
-        _counts(run_id, here),
-        _changed(run_id, changes, chosen),
-        _use(lab, run_id, chosen),
+        filter_told.counts(run_id, some, REASONS),
+        *shown(lab, run_id, asked.rules, asked.stored, here),
     ]
 
 
-def _summary(counted: list[ThresholdCount], chosen: PairFilter, stored: PairFilter) -> Markup:
-    pairs, kept, before = (sum(getattr(row, name) for row in counted) for name in ("pairs", "kept", "kept_by_run"))
-    if not kept:
-        return Markup(
-            '<div class="lab-cut none" role="status"><b>This keeps nothing.</b> All {} pairs are dropped, and a '
-            "training would refuse to start. Lower the cut.</div>"
-        ).format(count(pairs))
-    return Markup(
-        '<div class="lab-cut" role="status">Above a gap of <b>{}</b>: <b>{}</b> of {} pairs are kept. '
-        "The run’s own rules (gap above {}) keep {}.</div>"
-    ).format(number(chosen.min_gap), count(kept), count(pairs), number(stored.min_gap), count(before))
-
-
-def _counts(run_id: str, counted: list[ThresholdCount]) -> Markup:
-    reasons = ("gap", "chosen score", "length", "repetition")
-    used = [reason for reason in reasons if any(row.dropped.get(reason) for row in counted)]
-    columns = [
-        Column("iteration", lambda row: link("pairs", row.iteration, run=run_id, iteration=row.iteration)),
-        Column("pairs", lambda row: count(row.pairs), True),
-        Column(
-            "kept by the run's rules",
-            lambda row: count(row.kept_by_run),
-            True,
-            "before sampling down to the pool's size",
-        ),
-        Column("kept here", lambda row: Markup("<b>{}</b>").format(count(row.kept)), True),
-        *(_dropped(reason) for reason in used),
+def _below(lab: Lab, asked: Asked, fate: str, start: int) -> list[Any]:
+    """What reads texts: the rows, and how much the kept answers vary."""
+    database, run_id, here = lab.database, asked.run_id, asked.iteration
+    fates = _fates(lab, asked)
+    fate = fate if fate in dict(fates).values() else CHANGED
+    which: dict[str, Any] = {"iteration": here, "limit": ROWS, "offset": start, "excerpt": filter_told.LONGEST}
+    if fate == CHANGED:
+        page = changed_rows(database, run_id, asked.before, asked.now, **which)
+    else:
+        page = rows_of_fate(database, run_id, asked.now, None if fate == KEPT else fate, **which)
+    varied = [
+        word_variety(sampled_answers(database, run_id, rules, here, SAMPLED)) for rules in (asked.before, asked.now)
     ]
-    return card(
-        "Kept and dropped", table(columns, counted), note="a pair is counted under the first rule that drops it"
-    )
-
-
-def _dropped(reason: str) -> Column:
-    return Column(f"dropped: {reason}", lambda row: count(row.dropped.get(reason, 0)), True)
-
-
-def _changed(run_id: str, changes: Page, chosen: PairFilter) -> Markup:
-    if not changes.total:
-        return card("Which rows change", Markup("<p>None: this keeps exactly what the run’s own rules keep.</p>"))
-    columns = [
-        Column("", lambda row: pill("+ comes in", "kept") if row["kept_after"] else pill("− goes out", "dropped")),
-        Column("gap", lambda row: signed(row["gap"]), True),
-        Column("why", lambda row: row["dropped_after"] or row["dropped_before"] or NOTHING),
-        Column("prompt", lambda row: _cell(row["prompt"])),
-        Column("rejected", lambda row: _cell(row["rejected"])),
-        Column("chosen", lambda row: _cell(row["chosen"])),
-        Column("", lambda row: link("pairs", "pair →", run=run_id, pair=row["pair_id"])),
+    return [
+        gr.Dropdown(choices=fates, value=fate),
+        filter_told.rows(run_id, page, fate, asked.baseline, start),
+        filter_told.topics(run_id, kept_by_topic(database, run_id, asked.now, here), here),
+        filter_told.variety(varied[0], varied[1], SAMPLED, asked.baseline),
+        start,
+        gr.Button(interactive=start > 0),
+        gr.Button(interactive=start + len(page.rows) < page.total),
     ]
-    told_rest = f"{count(changes.total)} in all; the {count(len(changes.rows))} with the widest gap"
-    return card("Which rows change", table(columns, changes.rows, css="stack"), note=told_rest)
 
 
-def _cell(text: str) -> Markup:
-    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(excerpt(text, LONGEST)))
-
-
-def _use(lab: Lab, run_id: str, chosen: PairFilter) -> Markup:
-    """The filter on screen as YAML, and the way to train with it."""
-    rules = {
-        "min_gap": chosen.min_gap,
-        "max_repetition": chosen.max_repetition,
-        "min_chosen_score": chosen.min_chosen_score,
-        "max_length_ratio": chosen.max_length_ratio,
-    }
-    text = yaml.safe_dump({"filter": rules}, sort_keys=False)
-    start = Markup('<a href="{}">Design a run with this filter →</a>').format(
-        address("iterations", run=run_id, **rules)
-    )
-    return card("Use it", Markup("<pre class='lab-code'>{}</pre>{}").format(text, "" if lab.read_only else start))
+def _fates(lab: Lab, asked: Asked) -> list[tuple[str, str]]:
+    """Which rows can be shown: those that change, those kept, those each rule drops."""
+    counted = [
+        row
+        for row in threshold_counts(lab.database, asked.run_id, asked.now)
+        if asked.iteration in {None, row.iteration}
+    ]
+    dropped = {reason: sum(row.dropped.get(reason, 0) for row in counted) for reason in REASONS}
+    kept = sum(row.kept for row in counted)
+    return [
+        (f"what changes against {asked.baseline}", CHANGED),
+        (f"kept ({count(kept)})", KEPT),
+        *((f"dropped: {reason} ({count(n)})", reason) for reason, n in dropped.items() if n),
+    ]

@@ -34,6 +34,17 @@ def similarity(one: str, other: str) -> float:
     return 2 * (left & right).total() / total if total else 1.0
 
 
+def word_variety(texts: Iterable[str], segment: int = 100) -> float | None:
+    """How many different words `segment` words in a row of the texts hold, on average; None for fewer words than that.
+
+    Mean segmental type-token ratio (Johnson, 1944) x segment: unlike the share of different words in all of them, it does
+    not fall with the number of texts.
+    """
+    words = [word for text in texts for word in re.findall(r"\w+", text.lower())]
+    segments = [words[i : i + segment] for i in range(0, len(words) - segment + 1, segment)]
+    return sum(len(set(some)) for some in segments) / len(segments) if segments else None
+
+
 def win_rate(preferences: Sequence[float]) -> tuple[float, float]:
     """Mean of preferences in 0..1 (win 1, tie 0.5, loss 0) and its standard error; NaN where it is not defined."""
     n = len(preferences)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synpo_lab.metrics import bradley_terry, length_controlled_win_rate, repetition, similarity, win_rate
+from synpo_lab.metrics import bradley_terry, length_controlled_win_rate, repetition, similarity, win_rate, word_variety
 
 ALPACA_EVAL = Path(__file__).parents[2] / "shared" / "data" / "alpaca_eval"
 preferences = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3000), st.integers(0, 3000)), min_size=5, max_size=60)
@@ -164,3 +164,11 @@ def test_no_battles_no_ratings() -> None:
 )
 def test_similarity_counts_the_words_two_texts_share(one: str, other: str, share: float) -> None:
     assert similarity(one, other) == similarity(other, one) == pytest.approx(share)
+
+
+def test_variety_is_the_mean_number_of_different_words_in_a_segment() -> None:
+    assert word_variety(["a b a", "B c d"], segment=3) == pytest.approx((2 + 3) / 2)  # {a, b}, {b, c, d}
+    assert word_variety(["one two"], segment=3) is None
+    assert word_variety([], segment=3) is None
+    many = ["the same words again and again"] * 200
+    assert word_variety(many) == word_variety(many[:100])

@@ -203,54 +203,6 @@ def test_texts_made_to_break_a_page_are_read_and_nothing_else(app: App) -> None:
     page.close()
 
 
-# Thresholds
-
-
-def move_cut(page: Page, to: float) -> None:
-    box = page.locator("#cut input[type=number]")
-    box.fill(str(to))
-    box.press("Enter")
-
-
-def test_the_slider_moves_the_cut_and_the_numbers_are_those_of_a_direct_query(app: App) -> None:
-    page = app.open("thresholds")
-    expect(page.locator("#cut-summary")).to_contain_text("Above a gap of 0.100")
-    expect(page.locator("#cut-changed")).to_contain_text("keeps exactly what the run’s own rules keep")
-    move_cut(page, 0.35)
-    kept = value(app, "SELECT count(*) FROM pairs WHERE run_id = $run AND gap > 0.35 AND repetition <= 0.5")
-    expect(page.locator("#cut-summary")).to_contain_text(f"Above a gap of 0.350: {kept} of")
-    moved = value(app, "SELECT count(*) FROM pairs WHERE run_id = $run AND gap > 0.1 AND gap <= 0.35")
-    expect(page.locator("#cut-changed")).to_contain_text(f"{moved} in all")
-    for t in (1, 2):
-        here = value(app, "SELECT count(*) FROM pairs WHERE run_id = $run AND iteration = $t AND gap > 0.35", t=t)
-        expect(page.locator("#cut-counts tbody tr").nth(t - 1).locator("td").nth(3)).to_have_text(str(here))
-    page.wait_for_function("() => new URLSearchParams(location.search).get('min_gap') === '0.35'")
-    gone = page.locator("#cut-changed a", has_text="pair").first
-    pair_id = parse_qs(urlparse(gone.get_attribute("href") or "").query)["pair"][0]
-    gone.click()
-    expect(page.locator("#pair .lab-pair-head .lab-id")).to_have_text(pair_id)
-    page.close()
-
-
-def test_dragging_the_slider_answers_while_it_moves(app: App) -> None:
-    page = app.open("thresholds")
-    slider = page.locator("#cut input[type=range]")
-    expect(page.locator("#cut-summary")).to_contain_text("pairs are kept")
-    slider.focus()
-    before = page.locator("#cut-summary").inner_text()
-    for _ in range(5):
-        page.keyboard.press("ArrowRight")
-    expect(page.locator("#cut-summary")).not_to_have_text(before)
-    expect(page.locator("#cut-summary")).to_contain_text("0.125")
-    page.close()
-
-
-def test_a_cut_that_keeps_nothing_says_so(app: App) -> None:
-    page = app.open("thresholds?min_gap=3")
-    expect(page.locator("#cut-summary")).to_contain_text("This keeps nothing")
-    page.close()
-
-
 # Iterations
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pages import iterations, overview, prompt_rows, sql, thresholds
+from pages import iterations, overview, prompt_rows, sql
 from pages.launch_form import filled, launched
 from pages.shell import Lab
-from storage.queries import PairFilter, prompts_page
+from storage.queries import prompts_page
 from storage.sandbox import QueryResult
 from synpo_lab.records import Pair, Prompt
 from tests.pages.conftest import RUN
@@ -84,43 +84,6 @@ def test_no_match_and_no_prompts_are_two_things(lab: Lab, tmp_path: Path) -> Non
     young = Lab(tmp_path)
     assert "No prompts in this run" in prompt_rows.nothing_found(young, "young")
     young.close()
-
-
-# Thresholds
-
-
-def cut_at(lab: Lab, gap: float, iteration: int | None = None) -> list[Any]:
-    return thresholds._show(lab, RUN, iteration, PairFilter(gap, 0.5))
-
-
-@pytest.mark.parametrize("gap", [-1.0, 0.0, 0.1, 0.35])
-def test_moving_the_cut_tells_what_a_direct_count_tells(lab: Lab, gap: float) -> None:
-    made = records(lab, Pair)
-    kept = sum(one.gap > gap and one.repetition <= 0.5 for one in made)
-    summary, _, bars, counts, changed, _ = cut_at(lab, gap)
-    assert f"<b>{kept}</b> of {len(made)} pairs are kept" in summary
-    assert sum(next(bar for bar in bars.data if bar.name == "kept").y) == kept
-    assert counts.count("<tr>") == 1 + 2
-    moved = sum((one.gap > gap) != (one.gap > 0.1) for one in made)
-    assert (f"{moved} in all" in changed) if moved else ("None: this keeps exactly" in changed)
-
-
-def test_a_cut_that_keeps_nothing_says_so(lab: Lab) -> None:
-    assert "This keeps nothing" in cut_at(lab, 5.0)[0]
-
-
-def test_the_histogram_shows_the_cut_and_counts_every_pair(lab: Lab) -> None:
-    figure = cut_at(lab, 0.35)[1]
-    assert sum(figure.data[0].y) == len(records(lab, Pair))
-    assert [line.x0 for line in figure.layout.shapes] == [0.1, 0.35]
-    assert figure.layout.xaxis.title.text.startswith("gap = score(chosen)")
-
-
-def test_the_slider_spans_all_gaps(lab: Lab) -> None:
-    gaps = [one.gap for one in records(lab, Pair)]
-    made = thresholds._slider(thresholds.gap_histogram(lab, RUN, PairFilter()), PairFilter(0.1), PairFilter(0.1))
-    assert made.minimum <= min(gaps)
-    assert made.maximum >= max(gaps)
 
 
 # Iterations
