@@ -155,6 +155,7 @@ def _logps(rows: Sequence[Row]) -> Markup:
     if not rows:
         return Markup("")
     columns = [
+        Column("asked in round", lambda row: row["asked"], True, "M_0 is asked again in each round"),
         Column("model", lambda row: row["model"]),
         Column("chosen", lambda row: number(row["logp_chosen"]), True, "mean log-prob, nats per token"),
         Column("rejected", lambda row: number(row["logp_rejected"]), True, "mean log-prob, nats per token"),
