@@ -56,7 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
             entry = json.loads(line)
             if entry["key"] == "file":
                 self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
-        return self._answer({"commitUrl": f"{self.server.address}/datasets/me/pairs/commit/0", "commitOid": "0" * 40, "success": True})
+        url = f"{self.server.address}/datasets/me/pairs/commit/0"
+        return self._answer({"commitUrl": url, "commitOid": "0" * 40, "success": True})
 
     def do_GET(self) -> None:
         self._answer({"id": "me/pairs", "sha": "0" * 40, "siblings": []})

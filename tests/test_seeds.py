@@ -60,7 +60,9 @@ def test_bad_files_say_which_line_is_wrong_and_why(tmp_path: Path, text: str | b
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no file"):
         load_seeds(str(tmp_path / "nowhere.jsonl"))
-    with pytest.raises(DataError, match="cannot be read: EmptyDatasetError"):  # a folder is a data set, this one is empty
+    with pytest.raises(
+        DataError, match="cannot be read: EmptyDatasetError"
+    ):  # a folder is a data set, this one is empty
         load_seeds(str(tmp_path))
 
 

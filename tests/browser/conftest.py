@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -21,6 +21,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 LEAVING = ("AbortError", "errored out")  # gradio says so of what it had asked for when a visitor leaves the page
+
+
+expect.set_options(timeout=20_000)  # a shared machine is slow at times; what must never come is waited for no longer
 
 
 class App:
