@@ -67,9 +67,9 @@ def marked_in_order(first: Shown, second: Shown) -> list[Shown]:
 
 
 def as_markdown(side: Shown) -> Shown:
-    """The answer read as Markdown; as it is where it is too long for that."""
+    """The answer read as Markdown; as it is, and saying so, where it is too long for that."""
     html = rendered(side.raw)
-    return side if html is None else replace(side, text=html)
+    return replace(side, note=side.note + _NO_MARKDOWN) if html is None else replace(side, text=html)
 
 
 def turns_of(messages: str | None) -> list[tuple[str, str]]:
@@ -78,6 +78,7 @@ def turns_of(messages: str | None) -> list[tuple[str, str]]:
 
 
 _GIVEN = Markup('<p class="lab-none">This answer came with the data: how it was sampled is not stored.</p>')
+_NO_MARKDOWN = Markup('<p class="lab-none">too long to be read as Markdown</p>')
 _TOO_LONG = Markup('<p class="lab-none">too long to mark the differences word by word</p>')
 
 

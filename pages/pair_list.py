@@ -1,11 +1,12 @@
 """A screen of pairs as a table; a row opens its pair."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from markupsafe import Markup
 
 from pages.components import Column, pill, table
-from pages.pair_address import Asked, pairs_address
+from pages.pair_address import Asked, Modes, pairs_address, written_modes
 from pages.pair_view import signed_count
 from pages.text import count, excerpt, number, one_line, signed
 from storage.queries import Page
@@ -17,24 +18,21 @@ LONGEST = 140  # characters of a text in the table
 
 
 def list_html(
-    run_id: str, page: Page, asked: Asked, offset: int, current: str | None, why: Mapping[str, str], *, blind: bool
+    run_id: str, page: Page, asked: Asked, offset: int, current: str | None, why: Mapping[str, str], modes: Modes
 ) -> Markup:
-    """The rows of a page in their order. `why`: of a pair, why it was picked. `blind`: nothing that tells its sides."""
+    """The rows of a page in their order. `why`: of a pair, why it was picked. In blind reading nothing tells their sides."""
+    shown = written_modes(replace(modes, view="pair"))
     rows = [{**row, "place": offset + i + 1} for i, row in enumerate(page.rows)]
 
     def opened(row: Row, label: object) -> Markup:
         here = " aria-current='true'" if row["pair_id"] == current else ""
-        return Markup('<a href="{}" data-pair="{}"{}>{}</a>').format(
-            pairs_address(run_id, asked.query, sort=asked.sort, pair=row["pair_id"]),
-            row["pair_id"],
-            Markup(here),
-            label,
-        )
+        there = pairs_address(run_id, asked.query, sort=asked.sort, pair=row["pair_id"], **shown)
+        return Markup('<a href="{}" data-pair="{}"{}>{}</a>').format(there, row["pair_id"], Markup(here), label)
 
     columns = [
         Column("", lambda row: opened(row, count(row["place"])), True),
         Column("prompt", lambda row: opened(row, _cell(row["prompt"]))),
-        *([] if blind else _told(why)),
+        *([] if modes.blind else _told(why)),
     ]
     return table(columns, rows, css="stack pairs")
 

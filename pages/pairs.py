@@ -115,7 +115,6 @@ def build(lab: Lab) -> None:
     file = gr.DownloadButton("Save", visible="hidden", elem_id="notes-file")
     current = gr.Textbox(visible="hidden", elem_id="pair-current")
     here = gr.Textbox(visible="hidden", elem_id="pair-here")
-    goto = gr.Textbox(visible="hidden", elem_id="pair-goto")
     seen = gr.State("")  # the pair whose sides were uncovered without a stored verdict
     name = gr.BrowserState("", storage_key="synpo-lab-reader", secret="synpo-lab")
     before, after, opened = gr.State(None), gr.State(None), gr.State(False)
@@ -128,18 +127,14 @@ def build(lab: Lab) -> None:
 
     @told
     def again(run_id: str | None, pair_id: str | None, *wanted: Any) -> list[Any]:
-        """Once the reader's name is known. What is asked for stays as it is told."""
+        """Once the reader's name is known. What is asked for stays as it is told, and what is being written too."""
         made = _show(lab, run_id, pair_id, _Wanted.of(*wanted)) if pair_id else [gr.skip()] * len(outputs)
-        return [gr.skip() if output is chips else value for output, value in zip(outputs, made, strict=True)]
+        stays = {id(chips)} | ({id(note)} if made[-1] == "" else set())
+        return [gr.skip() if id(output) in stays else value for output, value in zip(outputs, made, strict=True)]
 
     @told
     def from_first(run_id: str | None, *wanted: Any) -> list[Any]:
         return _show(lab, run_id, None, _Wanted.of(*wanted))
-
-    @told
-    def open_row(run_id: str | None, pair_id: str, *wanted: Any) -> list[Any]:
-        one = _Wanted.of(*wanted)
-        return ["pair", "", *_show(lab, run_id, pair_id, replace(one, modes=replace(one.modes, view="pair")))]
 
     def fill(chosen: Selection) -> list[Any]:
         wanted = _Wanted("", "", modes_of(chosen.query), asked_of(chosen.query))
@@ -176,7 +171,6 @@ def build(lab: Lab) -> None:
     gr.on([mode.input for mode in modes], show, [picker, current, *asked], outputs, trigger_mode="always_last", **QUIET)
     for button, there in ((previous, before), (following, after)):
         button.click(show, [picker, there, *asked], outputs, **QUIET)
-    goto.input(open_row, [picker, goto, *asked], [view, goto, *outputs], **QUIET)
     given = [button.click(vote(which), [picker, current, note, *asked], [seen, *outputs], **QUIET)
              for button, which in zip(votes, ("first", "second", "tie", "bad", ""), strict=True)]  # fmt: skip
     given.append(note.submit(vote("note"), [picker, current, note, *asked], [seen, *outputs], **QUIET))
@@ -297,7 +291,7 @@ def _list(
     )
     page, before, after = screen.page, screen.previous_id, screen.next_id
     here = _here(order.run_id, pair_id, wanted)
-    rows = list_html(order.run_id, page, wanted.asked, offset, pair_id, why, blind=wanted.modes.blind)
+    rows = list_html(order.run_id, page, wanted.asked, offset, pair_id, why, modes=wanted.modes)
     last = min(offset + ROWS, page.total)
     return [
         rows,

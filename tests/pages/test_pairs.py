@@ -236,6 +236,8 @@ def test_the_list_shows_a_screen_of_rows_in_order_and_turns_over(lab: Lab) -> No
     assert "21 to 40" in place
     assert (before, after) == (expected[0], expected[40])
     assert re.findall(r'data-pair="(\w+)" aria-current', table) == [expected[25]] * 2
+    blind = shown(lab, expected[3], view="list", blind=True, markdown=True)[0]
+    assert f"pair={expected[0]}&amp;markdown=1&amp;blind=1" in blind  # a row opens its pair as it is read now
 
 
 # Blind reading
