@@ -241,7 +241,7 @@ def _numbers(lab: Lab, asked: Asked) -> list[Any]:
     change = changed_counts(database, run_id, asked.before, asked.now, here)
     some = [row for row in counted if here in {None, row.iteration}]
     state = {"run": run_id, "iteration": here, **written_rules(asked.rules, asked.stored)}
-    steps = waterfall(database, run_id, asked.now, at_most=lab.config(run_id).pool.pairs_per_iteration, iteration=here)
+    steps = waterfall(database, run_id, counted, at_most=lab.config(run_id).pool.pairs_per_iteration, iteration=here)
     rows_at = None if asked.rules == asked.stored else {k: v for k, v in state.items() if v is not None}
     before, after = (effects(database, run_id, rules, here) for rules in (asked.before, asked.now))
     return [

@@ -4,7 +4,7 @@ A filter judges each pair by itself. A run may train on fewer: it samples what t
 and says so with the drop reason "not sampled".
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,6 +80,15 @@ def filter_sql(rules: PairFilter, prefix: str = "", *, condition: str | None = N
     return _case(rules, {name: f"${name}" for name in rules.bound(prefix)}, prefix, condition)
 
 
+def reason_code_sql(rules: PairFilter, *, condition: str | None = None) -> str:
+    """`filter_sql` with a reason's place in REASONS for its name: counting a million numbers takes less than names."""
+    return _case(rules, {name: f"${name}" for name in rules.bound()}, condition=condition, told=_code)
+
+
+def _code(reason: str) -> str:
+    return f"CAST({REASONS.index(reason)} AS UTINYINT)"
+
+
 def condition_over(rules: PairFilter) -> tuple[frozenset[str], str]:
     """The columns the free condition of a filter names, and the condition as SQL. StorageFault as `filter_sql`."""
     return (columns_of(rules.where), condition_sql(rules.where)) if rules.where else (frozenset(), "true")
@@ -115,11 +124,17 @@ def drop_reasons(pairs: Sequence[Any], rules: PairFilter, notes: Sequence[Any] =
         return [reason for (reason,) in found.fetchall()]
 
 
-def _case(rules: PairFilter, values: dict[str, str], prefix: str = "", condition: str | None = None) -> str:
+def _case(
+    rules: PairFilter,
+    values: dict[str, str],
+    prefix: str = "",
+    condition: str | None = None,
+    told: Callable[[str], str] = "'{}'".format,
+) -> str:
     stated = list(_rules(rules, values, prefix))
     if rules.where:
         stated.append((f"{condition or condition_sql(rules.where)} IS NOT TRUE", "condition"))
-    whens = [f"\n    WHEN {refuses} THEN '{reason}'" for refuses, reason in stated]
+    whens = [f"\n    WHEN {refuses} THEN {told(reason)}" for refuses, reason in stated]
     return f"CASE{''.join(whens)}\nEND" if whens else "CAST(NULL AS VARCHAR)"
 
 

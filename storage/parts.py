@@ -19,7 +19,7 @@ FLUSH_ROWS = 8_000  # held in memory until then
 FLUSH_CHARACTERS = 64_000_000
 LONGEST_WAIT_S = 30.0
 GROUP_ROWS = (
-    4_000  # read whole for one row of them; with fewer, footers of a million rows take longer than their numbers
+    2_000  # read whole for one row of them; with fewer, footers of a million rows weigh more than their numbers
 )
 
 Complaint = Callable[[Path, str], None]

@@ -5,19 +5,20 @@ Every answer comes from the columns held in memory (storage/narrow.py); texts ar
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from storage.database import Database
 from storage.narrow import BINS, NUMBERS, over_texts
-from storage.pair_filter import NOT_SAMPLED, REASONS, PairFilter, filter_sql
+from storage.pair_filter import NOT_SAMPLED, REASONS, PairFilter, filter_sql, reason_code_sql
 from storage.queries.excerpts import excerpts
 from storage.queries.page import Page, Row
 from storage.queries.runs import Step, prompts_lost
 
 Answer = TypeVar("Answer")
 
+MOST_KNOWN = 64  # answers kept of a run
 _HERE = "($iteration IS NULL OR iteration = $iteration)"
 
 
@@ -32,7 +33,7 @@ class ThresholdCount:
     dropped: dict[str, int] = field(default_factory=dict)  # by the first rule that drops a pair
 
 
-_REASONS = "SELECT iteration, {reason} AS reason, count(*) AS pairs FROM parts.pairs GROUP BY ALL ORDER BY iteration"
+_REASONS = "SELECT iteration, {code} AS reason, count(*) AS pairs FROM parts.pairs GROUP BY ALL ORDER BY iteration"
 _BY_RUN = f"""
 SELECT iteration, count(*) FILTER (kept OR drop_reason = '{NOT_SAMPLED}') AS pairs FROM parts.pairs GROUP BY iteration
 """
@@ -42,7 +43,8 @@ def threshold_counts(database: Database, run_id: str, rules: PairFilter) -> list
     """How many pairs of each iteration would these rules keep, and which rule drops how many?"""
     counts: dict[int, dict[str | None, int]] = {}
     for row in _judged(database, run_id, _REASONS, rules):
-        counts.setdefault(row["iteration"], {})[row["reason"]] = row["pairs"]
+        reason = None if row["reason"] is None else REASONS[row["reason"]]
+        counts.setdefault(row["iteration"], {})[reason] = row["pairs"]
     by_run = _known(database, run_id, "kept by run", lambda: _kept_by_run(database, run_id))
     return [
         ThresholdCount(
@@ -61,13 +63,13 @@ def _kept_by_run(database: Database, run_id: str) -> dict[int, int]:
 
 
 def waterfall(
-    database: Database, run_id: str, rules: PairFilter, *, at_most: int, iteration: int | None = None
+    database: Database, run_id: str, counts: Sequence[ThresholdCount], *, at_most: int, iteration: int | None = None
 ) -> list[Step]:
-    """Where do prompts and pairs get lost under these rules, from those generated to the pairs trained on?
+    """Where do prompts and pairs get lost under rules, from those generated to the pairs trained on?
 
-    `at_most`: the size the kept pairs of an iteration are sampled down to.
+    `counts`: the rules' `threshold_counts`; `at_most`: what the kept pairs of an iteration are sampled down to.
     """
-    counted = [row for row in threshold_counts(database, run_id, rules) if iteration in {None, row.iteration}]
+    counted = [row for row in counts if iteration in {None, row.iteration}]
     if not counted:
         return []
     left = sum(row.pairs for row in counted)
@@ -154,8 +156,13 @@ WHERE {_HERE} AND ({{reason}}) IS NULL
 
 def effects(database: Database, run_id: str, rules: PairFilter, iteration: int | None = None) -> Effects:
     """What are the pairs like that these rules keep?"""
-    (found,) = _judged(database, run_id, _EFFECTS, rules, {"iteration": iteration})
-    return Effects(**found)
+
+    def ask() -> Effects:
+        (found,) = _judged(database, run_id, _EFFECTS, rules, {"iteration": iteration})
+        return Effects(**found)
+
+    # The filter others are compared with is asked for again with every move; verdicts come in at any time.
+    return ask() if rules.verdicts else _known(database, run_id, ("effects", rules, iteration), ask)
 
 
 _TOPICS = f"""
@@ -273,9 +280,10 @@ def sampled_answers(
 def _judged(
     database: Database, run_id: str, sql: str, rules: PairFilter, which: dict[str, Any] | None = None
 ) -> list[Row]:
-    """The rows of a query in which {reason} stands for what the filter says of a pair."""
+    """The rows of a query in which {reason} stands for what the filter says of a pair, {code} for that as a number."""
     condition = "meets" if over_texts(rules) else None
-    asked = sql.replace("{reason}", filter_sql(rules, condition=condition))
+    asked = sql.replace("{code}", reason_code_sql(rules, condition=condition))
+    asked = asked.replace("{reason}", filter_sql(rules, condition=condition))
     return database.pair_rows(run_id, asked, (which or {}) | rules.bound(), rules)
 
 
@@ -300,7 +308,11 @@ def _compared(
 def _known(database: Database, run_id: str, name: object, ask: Callable[[], Answer]) -> Answer:
     """What `ask()` gives, asked once as long as the run's pairs are the same."""
     known = database.narrow_pairs(run_id).known
-    if name not in known:
-        known[name] = ask()
-    answer: Answer = known[name]
+    if name in known:
+        found: Answer = known[name]
+        return found
+    answer = ask()
+    if len(known) >= MOST_KNOWN:
+        known.clear()
+    known[name] = answer
     return answer

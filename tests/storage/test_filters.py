@@ -133,14 +133,15 @@ def test_topics_say_how_much_of_each_is_kept(database: Database, small_run: list
 
 
 def test_the_waterfall_ends_at_what_is_kept_and_sampled(database: Database, pairs: list[Pair]) -> None:
-    steps = queries.waterfall(database, "run", as_filter(RULES[1]), at_most=3)
+    counts = queries.threshold_counts(database, "run", as_filter(RULES[1]))
+    steps = queries.waterfall(database, "run", counts, at_most=3)
     kept = Counter(pair.iteration for pair in pairs if drop_reason(pair, RULES[1]) is None)
     assert [step.reason for step in steps[:4]] == ["generated", "malformed", "duplicate", "paired"]
     assert (steps[3].left, steps[-1].reason) == (len(pairs), "not sampled")
     assert steps[-1].left == sum(min(3, count) for count in kept.values())
     reasons = Counter(drop_reason(pair, RULES[1]) for pair in pairs)
     assert {step.reason: step.dropped for step in steps[4:-1]} == {r: n for r, n in reasons.items() if r}
-    assert queries.waterfall(database, "run", as_filter(RULES[1]), at_most=3, iteration=9) == []
+    assert queries.waterfall(database, "run", counts, at_most=3, iteration=9) == []
 
 
 @pytest.mark.parametrize("fate", [None, "gap", "repetition", "similarity"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from storage import StorageFault, Store
 from storage.condition import alone
 from storage.database import Database
-from storage.pair_filter import NO_RULES, REASONS, PairFilter, drop_reasons, filter_sql, kept_sql
+from storage.pair_filter import NO_RULES, REASONS, PairFilter, drop_reasons, filter_sql, kept_sql, reason_code_sql
 from storage.queries import PairQuery, pairs_page
 from synpo_lab.config import FilterConfig
 from synpo_lab.records import TABLES, Note, Pair
@@ -89,6 +89,20 @@ def test_a_filter_says_which_columns_it_looks_at(rules: FilterConfig) -> None:
         columns = ", ".join(sorted(told.columns())) or "gap"
         sql = f"SELECT {filter_sql(told, 'a_')} FROM (SELECT {columns} FROM nothing)"
         connection.execute(sql, told.bound("a_")).fetchall()
+
+
+@given(st.lists(PAIRS, min_size=1, max_size=8), RULES)
+def test_a_reason_as_a_number_is_its_place_among_the_reasons(pairs: list[Pair], rules: FilterConfig) -> None:
+    import pyarrow as pa
+
+    from storage import schema
+
+    told = as_filter(rules.model_copy(update={"verdicts": []}))
+    with alone() as connection:
+        connection.register("pairs", pa.Table.from_batches([schema.to_batch(pairs, Pair)]))
+        sql = f"SELECT {filter_sql(told)}, {reason_code_sql(told)} FROM pairs"
+        for reason, code in connection.execute(sql, told.bound()).fetchall():
+            assert reason == (None if code is None else REASONS[int(code)])
 
 
 def test_no_rules_keep_everything_and_say_so_in_sql() -> None:
