@@ -26,11 +26,11 @@ lint: $(VENV)/installed-dev
 fast: $(VENV)/installed-dev
 	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not browser and not vllm"
 
+# The browser's tests keep an event loop running in their process, which others' must not share.
 test: $(VENV)/installed-dev
-	@if .ci/browser; then marks="not vllm"; \
-	elif [ "$$CI" = true ]; then echo "CI must run the browser tests"; exit 1; \
-	else marks="not vllm and not browser"; fi; \
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "$$marks"
+	@.ci/browser || [ "$$CI" != true ] || { echo "CI must run the browser tests"; exit 1; }
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not browser"
+	@if .ci/browser; then $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "browser"; fi
 
 bench: $(VENV)/installed-dev
 	@for script in bench/*.py; do echo "== $$script"; $(TEST_ENV) $(BIN)/python $$script || exit 1; done

@@ -124,7 +124,7 @@ def _others() -> dict[str, Any]:
         label="Keep only where (SQL over the columns of pairs)",
         placeholder="len_chosen < 800 AND prompt NOT LIKE '%poem%'",
         elem_id="where",
-        lines=2,
+        lines=1,  # of two, Enter would begin the second
         max_lines=6,
         info="press Enter to apply",
         submit_btn=False,

@@ -120,7 +120,7 @@ def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
 def test_an_empty_home_and_a_run_without_pairs_say_so(empty_lab: Lab, tmp_path: Path) -> None:
     assert "No run yet" in health._none(empty_lab, None)
     lab = imported(tmp_path / "other", [])
-    assert "No pairs in this run" in health._none(lab, "data")
+    assert "No pairs in this data set" in health._none(lab, "data")
     lab.close()
 
 
