@@ -1,0 +1,277 @@
+"""Twenty questions a researcher asks of a run, each answered in at most five clicks from the Overview.
+
+A click is a click or a value given to one widget. What the page says is held against the store.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from storage.database import Database
+from storage.queries.topics import topic_results
+from storage.state import hold_worker_lock, set_state
+from synpo_lab.health import check_run
+from synpo_lab.home import open_store
+from synpo_lab.records import Note, Pair
+from synpo_lab.topics import write_topics
+from tests.browser.conftest import App
+from tests.plausible_run import write_run
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+A, B, LIVE = "pocket-20260101-1200-aaaa", "pocket-20251231-1200-bbbb", "pocket-20251230-1200-cccc"
+CLICKS = 5
+Serve = Callable[..., AbstractContextManager[App]]
+
+
+@pytest.fixture(scope="module")
+def app(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The lab over a finished run with topics, a health report and verdicts, another one, and one at work."""
+    home = tmp_path_factory.mktemp("home")
+    run = write_run(home, A, iterations=4, prompts=80)
+    write_topics(run)
+    check_run(home, A)
+    for pair in list(run.read(Pair, 4))[:9]:
+        open_store(home).append_note(Note(pair.pair_id, "chosen", "", "ana", 1_767_300_000.0))
+    write_run(home, B, iterations=4, prompts=60, title="another seed", created_at=1_767_200_000.0)
+    live = write_run(home, LIVE, iterations=4, done=2, prompts=40, state="running", created_at=1_767_100_000.0)
+    with hold_worker_lock(live.folder):
+        set_state(live.folder, "running")
+        with serve(home, "-m", "synpo_lab.cli", "serve") as served:
+            yield served
+
+
+@pytest.fixture
+def database(app: App) -> Iterator[Database]:
+    opened = Database(open_store(app.home, read_only=True))
+    yield opened
+    opened.close()
+
+
+class Visitor:
+    """Starts on the Overview and counts clicks."""
+
+    def __init__(self, app: App) -> None:
+        self.page: Page = app.open(f"?run={A}")
+        self.clicks = 0
+        expect(self.page.locator("#live")).to_contain_text(A)
+
+    def click(self, what: "Locator | str") -> "Visitor":
+        self._one_more()
+        (self.page.locator(what).first if isinstance(what, str) else what.first).click()
+        return self
+
+    def go(self, name: str) -> "Visitor":
+        """By the navigation."""
+        self.click(self.page.get_by_role("navigation").get_by_role("link", name=name, exact=True))
+        self.page.wait_for_load_state()
+        self.page.locator("h1").wait_for()
+        return self
+
+    def tab(self, name: str) -> "Visitor":
+        return self.click(self.page.get_by_role("tab", name=name, exact=True))
+
+    def give(self, field: str, text: str) -> "Visitor":
+        self._one_more()
+        box = self.page.locator(f"{field} input, {field} textarea").first
+        box.fill(text)
+        box.press("Enter")
+        return self
+
+    def _one_more(self) -> None:
+        self.clicks += 1
+        assert self.clicks <= CLICKS, "too many clicks"
+
+
+@pytest.fixture
+def visitor(app: App) -> Iterator[Visitor]:
+    app.faults.clear()
+    one = Visitor(app)
+    yield one
+    one.page.close()
+    assert app.faults == []
+
+
+def shown(visitor: Visitor, where: str) -> Locator:
+    return visitor.page.locator(where)
+
+
+def number(database: Database, sql: str, **parameters: object) -> int:
+    found = database.row(sql, {"run": A, **parameters})
+    assert found is not None
+    return int(next(iter(found.values())))
+
+
+def test_1_is_a_run_going_how_far_when_done(visitor: Visitor) -> None:
+    visitor.give("#run-picker", LIVE)
+    live = shown(visitor, "#live")
+    expect(live.locator(".lab-pill")).to_have_text("running")
+    expect(live).to_contain_text("of 4")
+    expect(live).to_contain_text("run left")
+
+
+def test_2_which_prompts_came_from_a_keyword(visitor: Visitor, database: Database) -> None:
+    visitor.go("Prompts")
+    chip = shown(visitor, "#prompt-table .lab-chip:not(.noise)").first
+    word = chip.inner_text()
+    visitor.click(chip)
+    sql = "SELECT count(*) FROM prompts WHERE run_id = $run AND list_contains(keywords, $word)"
+    expect(shown(visitor, "#prompt-table tbody tr")).to_have_count(min(25, number(database, sql, word=word)))
+    expect(shown(visitor, "#prompt-keyword input")).to_have_value(re.compile(re.escape(word)))
+
+
+def test_3_which_pairs_did_the_filter_drop_for_a_reason(visitor: Visitor, database: Database) -> None:
+    reason = "gap"  # the reason this run dropped pairs for
+    visitor.go("Filter").click(shown(visitor, "#waterfall").get_by_text(reason, exact=True))
+    visitor.page.wait_for_url("**/pairs?**")
+    sql = "SELECT count(*) FROM pairs WHERE run_id = $run AND drop_reason = 'gap'"
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"of {number(database, sql):,}")
+
+
+def test_4_what_would_a_gap_of_0_3_keep_per_iteration(visitor: Visitor, database: Database) -> None:
+    visitor.go("Filter").give("#cut", "0.3")
+    sql = "SELECT count(*) FROM pairs WHERE run_id = $run AND iteration = $t AND gap > 0.3 AND repetition <= 0.5"
+    rows = shown(visitor, "#cut-counts tbody tr")
+    for t in range(1, 5):
+        expect(rows.nth(t - 1).get_by_text(str(number(database, sql, t=t)), exact=True).first).to_be_visible()
+
+
+def test_5_which_rows_change_between_two_cuts(visitor: Visitor, database: Database) -> None:
+    visitor.go("Filter").give("#cut", "0.3")  # the run's own cut is 0.1
+    sql = "SELECT count(*) FROM pairs WHERE run_id = $run AND gap > 0.1 AND gap <= 0.3 AND repetition <= 0.5"
+    lost = number(database, sql)
+    expect(shown(visitor, "#cut-summary")).to_contain_text(re.compile(rf"[-−–]{lost}\b"))
+    expect(shown(visitor, "#cut-changed tbody tr").first).to_be_visible()
+
+
+def test_6_does_keeping_more_raise_the_length_bias(visitor: Visitor, database: Database) -> None:
+    visitor.go("Filter").give("#cut", "0.02")
+    sql = """SELECT round(1000 * avg(CAST(len_chosen > len_rejected AS INTEGER))) FROM pairs
+        WHERE run_id = $run AND gap > $cut AND repetition <= 0.5"""
+    row = shown(
+        visitor,
+        "#filter-effects tbody tr",
+    ).filter(has_text="longer")
+    for cut in (0.1, 0.02):
+        expect(row).to_contain_text(f"{number(database, sql, cut=cut) / 10:.1f}%")
+
+
+def test_7_one_pairs_exact_sampling_parameters(visitor: Visitor) -> None:
+    visitor.go("Pairs").click("#pair .lab-asked summary")
+    asked = shown(visitor, "#pair .lab-asked[open]").first
+    expect(asked).to_contain_text("temperature")
+    expect(asked).to_contain_text("0.7")
+    expect(asked).to_contain_text("seed")
+
+
+def test_8_what_did_the_improver_change_most_often(visitor: Visitor, database: Database) -> None:
+    visitor.go("Health")
+    sql = "SELECT kind, count(*) AS n FROM findings WHERE run_id = $run AND kind LIKE 'edit: %' GROUP BY 1 ORDER BY n DESC"
+    found = database.row(sql, {"run": A})
+    assert found is not None
+    expect(shown(visitor, "#health-edits")).to_contain_text(found["kind"].removeprefix("edit: "))
+
+
+def test_9_where_do_scorer_and_length_disagree(visitor: Visitor) -> None:
+    visitor.go("Disagreement")
+    expect(shown(visitor, "#agreement")).to_contain_text(re.compile("length|longer"))
+    visitor.click("#judges-quadrants a")
+    visitor.page.wait_for_url("**/pairs?**eye=**")
+    expect(shown(visitor, "#pair-place")).to_contain_text("1 of")
+
+
+def test_10_which_topics_did_the_last_iteration_get_worse_at(visitor: Visitor, database: Database) -> None:
+    visitor.go("Prompts").tab("Topics")
+    table = shown(visitor, "#prompt-topics")
+    expect(table).to_contain_text("worse")
+    assert topic_results(database, A)
+
+
+def test_11_how_did_this_prompts_answer_evolve(visitor: Visitor) -> None:
+    visitor.go("Prompts").click("#prompt-table a:has-text('lineage')")
+    visitor.page.wait_for_url("**/lineage?**")
+    story = shown(visitor, "#lineage")
+    for role in ("initial", "draft", "improved"):
+        expect(story).to_contain_text(role)
+
+
+def test_12_are_prompts_drifting_or_repeating(visitor: Visitor) -> None:
+    visitor.go("Prompts").tab("Diversity")
+    expect(shown(visitor, "#prompt-drift tbody tr")).to_have_count(4)
+
+
+def test_13_do_any_overlap_the_evaluation_set(visitor: Visitor) -> None:
+    visitor.go("Health")
+    expect(shown(visitor, "#health-summary")).to_contain_text("evaluation overlap")
+
+
+def test_14_which_pairs_does_the_trained_policy_still_rank_wrongly(visitor: Visitor) -> None:
+    visitor.go("Trainer’s eye")
+    told = shown(visitor, "#eye-answer")
+    expect(told).to_contain_text("still ranks")
+    wrong = re.search(r"still ranks\s+([\d,]+)", told.inner_text())
+    assert wrong is not None
+    visitor.click(told.locator("a"))
+    visitor.page.wait_for_url("**/pairs?**eye=**")
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"of {wrong[1]}")
+
+
+def test_15_how_often_do_i_agree_with_the_scorer(visitor: Visitor) -> None:
+    visitor.go("Pairs")
+    expect(shown(visitor, "#pair-place")).to_contain_text("1 of")
+    visitor.click(visitor.page.get_by_role("button", name="How often do I agree with the scorer?"))
+    row = shown(visitor, "#agreement-table tbody tr").filter(has_text="ana").filter(has_text="the scorer")
+    expect(row).to_contain_text("%")
+    expect(shown(visitor, "#agreement-table tbody tr").filter(has_text="the label")).to_contain_text("9")
+
+
+def test_16_which_beta_won_and_by_how_much(visitor: Visitor, database: Database) -> None:
+    visitor.go("Iterations")
+    sql = """SELECT max(mean) AS best FROM (SELECT model_a, avg(score_a) AS mean FROM evals
+        WHERE run_id = $run AND suite = 'validation' AND iteration = 4 GROUP BY 1)"""
+    found = database.row(sql, {"run": A})
+    assert found is not None
+    expect(shown(visitor, "#grid")).to_contain_text(f"{found['best']:.3f}")
+
+
+def test_17_what_is_in_this_parquet_and_is_it_sound(visitor: Visitor, tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{i}?", "chosen": "yes, of course " * (1 + i % 3), "rejected": "no"} for i in range(40)]
+    pq.write_table(pa.Table.from_pylist([*rows, rows[0]]), tmp_path / "sent.parquet")
+    visitor.go("Data").give("#data-path", str(tmp_path / "sent.parquet"))
+    visitor.page.wait_for_timeout(400)
+    visitor.click("#data-look")
+    expect(shown(visitor, "#data-report")).to_contain_text("make 41 pairs")
+    visitor.click("#data-import")
+    row = shown(visitor, "#data-sets tbody tr").filter(has_text="sent")
+    expect(row.locator(".lab-pill")).to_have_text("imported", timeout=60_000)
+    visitor.click(row.get_by_role("link", name="health"))
+    visitor.page.wait_for_url("**/health?**")
+    expect(visitor.page.locator("#health-run")).to_be_visible()  # the check itself is driven in test_health.py
+
+
+def test_18_the_kept_rows_for_trl(visitor: Visitor, database: Database, tmp_path: Path) -> None:
+    visitor.go("Filter").click(visitor.page.get_by_role("button", name="Export what is shown"))
+    with visitor.page.expect_download() as caught:
+        visitor.click("#filter-download")
+    caught.value.save_as(tmp_path / "rows.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    kept = database.rows("SELECT pair_id FROM pairs WHERE run_id = $run AND kept", {"run": A})
+    assert {row["pair_id"] for row in rows} == {row["pair_id"] for row in kept}
+
+
+def test_19_what_did_run_b_change_against_run_a(visitor: Visitor) -> None:
+    visitor.go("Compare")
+    expect(shown(visitor, "#compare-config")).to_contain_text("prompts.per_iteration")
+    expect(shown(visitor, "#compare-results")).to_contain_text("win rate")
+
+
+def test_20_how_do_i_run_exactly_this_again_without_the_page(visitor: Visitor) -> None:
+    visitor.go("Iterations").click(visitor.page.get_by_role("button", name=re.compile("again", re.IGNORECASE)))
+    expect(visitor.page.get_by_text("synpo-lab run").first).to_be_visible()
