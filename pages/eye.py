@@ -210,7 +210,7 @@ def _panels(lab: Lab, run_id: str, policy: int, kept: str) -> list[Any]:
     keep = f"{run_id} {policy} {kept}"
     opens = _opener(run_id)
     return [
-        _answer(run_id, told_of, kept),
+        _answer(run_id, told_of, kept) + _other_loss(lab, run_id),
         eye_charts.margins(points, told_of, opens, keep),
         eye_charts.margin_histogram(eye_histogram(lab.database, run_id, policy, kept=wanted), told_of, keep),
         _quadrants(run_id, told_of, kept),
@@ -262,6 +262,20 @@ def _answer(run_id: str, told_of: EyeCount, kept: str) -> Markup:
         ("γ", number(told_of.gamma, 2)),
     ]
     return card(head, facts([*parts, *numbers]) + _health(told_of), note=f"pairs {kept}; each number opens its rows")
+
+
+def _other_loss(lab: Lab, run_id: str) -> Markup:
+    """Margins and γ are SimPO's: what the page means for a policy that another loss trained."""
+    try:
+        kind = lab.config(run_id).simpo.kind
+    except LabError:
+        return Markup("")
+    if kind == "simpo":
+        return Markup("")
+    return Markup(
+        '<p class="lab-line lab-warn">This policy was trained by {}: margins here are still β × mean log-prob, as SimPO has '
+        "them, and γ was no target. Its own reward compares with M₀: see “training” on the {}.</p>"
+    ).format(kind.upper(), link("disagree", "disagreement board", run=run_id, one="training"))
 
 
 def _health(told_of: EyeCount) -> Markup:

@@ -7,6 +7,7 @@ A query that runs out of time, or is cancelled, takes its child with it; the nex
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -39,6 +40,10 @@ class QueryResult:
     rows: list[list[Any]]
     elapsed: float  # seconds, without the start of the child
     truncated: bool  # there were more rows than max_rows
+
+
+class ProcessEnded(SQLFault):
+    """The child's process ended, and nobody had asked it to."""
 
 
 class Console:
@@ -105,7 +110,14 @@ class Console:
         child = None
         try:
             child = self._take(ticket)
-            if not child.set_up(self._set_up()):
+            try:
+                ready = child.set_up(self._set_up())
+            except ProcessEnded:
+                # Nobody's query was in it yet: what ended it is not theirs, and a fresh one may well live.
+                self._put_back(child)
+                child = self._take(ticket)
+                ready = child.set_up(self._set_up())
+            if not ready:
                 self._pass_over_damaged()
                 if not child.set_up(self._set_up()):
                     raise StorageFault(
@@ -158,7 +170,7 @@ class _Child:
             [sys.executable, "-I", str(_WORKER), *size],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             cwd=home,
             env={name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
         )
@@ -182,9 +194,30 @@ class _Child:
             self.kill(f"the query took longer than {limit:g} s and was stopped", "ask for less, or give a longer limit")
             raise self.bury() from None
         except (OSError, ValueError):
-            self.kill("the query ended its process, most likely for want of memory", "ask for fewer or smaller rows")
-            raise self.bury() from None
+            if self._why is not None:
+                raise self.bury() from None
+            raise self._ended() from None
         return answer
+
+    def _ended(self) -> "ProcessEnded":
+        with suppress(subprocess.TimeoutExpired):  # what it says when it has garbled its answer, but lives
+            self._process.wait(1)
+        why = f"the query's process {_manner(self._process.poll())}"
+        words = self._last_words()
+        self.kill(f"{why}: {words}" if words else why, "ask for fewer or smaller rows: memory is the likeliest cause")
+        fault = self.bury()
+        return ProcessEnded(fault.message, hint=fault.hint)
+
+    def _last_words(self) -> str:
+        """The end of what it wrote to stderr, without waiting for more."""
+        assert self._process.stderr is not None
+        descriptor = self._process.stderr.fileno()
+        os.set_blocking(descriptor, False)
+        try:
+            lines = os.read(descriptor, 1 << 16).decode(errors="replace").split("\n")
+        except BlockingIOError:
+            return ""
+        return next((line.strip()[-300:] for line in reversed(lines) if line.strip()), "")
 
     def kill(self, why: str, hint: str = "") -> None:
         """End the process; whoever waits for its answer gets a fault that says why."""
@@ -195,7 +228,7 @@ class _Child:
         """Free what an ended process leaves; the fault that says why it ended."""
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             with suppress(OSError):  # unsent bytes have nowhere to go
                 if pipe is not None:
                     pipe.close()
@@ -220,6 +253,12 @@ class _Child:
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
+
+
+def _manner(code: int | None) -> str:
+    if code is None:
+        return "gave no readable answer"
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _offered(store: Store) -> list[str]:

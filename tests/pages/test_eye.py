@@ -117,3 +117,10 @@ def test_what_a_model_wrote_is_shown_as_text(unseen: Lab) -> None:
     assert "&lt;img src=x onerror=alert(1)&gt;␀⟨U+202E⟩" in table
     assert len(table) < 5_000
     unseen.close()
+
+
+def test_a_policy_of_another_loss_is_told_so(unseen: Lab) -> None:
+    assert eye._other_loss(unseen, "unseen") == ""
+    run = open_store(unseen.home).create_run("dpo", "simpo: {kind: dpo, betas: [0.1]}\n", {"created_at": 1.0})
+    assert "trained by DPO" in eye._other_loss(unseen, run.run_id)
+    unseen.close()

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage import Console, Database, SQLFault, StorageFault, Store
+from storage import Console, Database, SQLFault, StorageFault, Store, sandbox
 from storage.catalogue import public_views
+from storage.sandbox import _Child
 from synpo_lab.records import TABLES, Pair, Score
 
 TinyStore = Callable[..., Store]
@@ -301,6 +302,36 @@ def test_a_child_is_kept_between_queries_and_replaced_when_it_dies(console: Cons
     child._process.wait()
     assert console.query("SELECT 1").rows == [[1]]
     assert console._idle != [child]
+
+
+def test_a_child_that_dies_while_it_is_set_up_is_replaced_unseen(lab: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    console, deaths = Console(lab), iter([True, False])
+    say = _Child._write
+
+    def write(child: _Child, data: bytes) -> None:
+        if next(deaths, False):
+            os.kill(child._process.pid, signal.SIGKILL)
+            child._process.wait()
+        say(child, data)
+
+    monkeypatch.setattr(_Child, "_write", write)
+    assert console.query("SELECT 1").rows == [[1]]
+    console.close()
+
+
+def test_a_child_that_dies_again_and_again_says_how(
+    lab: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text("import sys\nsys.stdin.readline()\nraise MemoryError('no room at all')\n")
+    monkeypatch.setattr(sandbox, "_WORKER", worker)
+    console = Console(lab)
+    with pytest.raises(SQLFault, match="exit code 1: MemoryError: no room at all"):
+        console.query("SELECT 1")
+    worker.write_text("import os, sys\nsys.stdin.readline()\nos.kill(os.getpid(), 11)\n")
+    with pytest.raises(SQLFault, match="ended by SIGSEGV"):
+        console.query("SELECT 1")
+    console.close()
 
 
 def test_a_warm_query_is_instant(console: Console) -> None:
