@@ -193,7 +193,7 @@ class _Child:
         except TimeoutError:
             self.kill(f"the query took longer than {limit:g} s and was stopped", "ask for less, or give a longer limit")
             raise self.bury() from None
-        except (OSError, ValueError):
+        except (OSError, json.JSONDecodeError):
             if self._why is not None:
                 raise self.bury() from None
             raise self._ended() from None
@@ -243,9 +243,10 @@ class _Child:
     def _line(self, deadline: float) -> bytes:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
+        poll = select.poll()  # select() knows no descriptor above 1,023, and a busy server has them
+        poll.register(descriptor, select.POLLIN)
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            if not poll.poll(1_000 * max(0.0, deadline - time.monotonic())):
                 raise TimeoutError
             data = os.read(descriptor, 1 << 20)
             if not data:

@@ -91,7 +91,7 @@ class _Crew:
         self._runs = 0
         try:
             self._check_resources()
-            self._stop = ray.remote(num_cpus=0)(_StopSign).remote()
+            self._stop = ray.remote(num_cpus=0, scheduling_strategy=_here(ray))(_StopSign).remote()
         except BaseException:
             self.close()
             raise
@@ -163,6 +163,7 @@ class _Crew:
         try:
             made: Any = self._ray.get(promise)
         except (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError) as error:
+            self._ray.kill(worker)  # what only seems lost would keep its place for ever
             batch.losses += 1
             if batch.losses >= LOSSES:
                 raise EngineError(
@@ -242,7 +243,11 @@ class _Worker:
         if time.monotonic() - self._looked < STOP_SECONDS:
             return
         self._looked = time.monotonic()
-        if self._ray.get(self._stop.stopped.remote()) >= run:
+        try:
+            stopped = self._ray.get(self._stop.stopped.remote())
+        except self._ray.exceptions.RayError:
+            return  # the sign fell, which says nothing: the work is wanted until it says otherwise
+        if stopped >= run:
             self._looked = 0.0
             raise _Stopped
 
@@ -272,6 +277,13 @@ def _connect(ray: Any, address: str | None) -> bool:
             hint="start one with `ray start --head`, or leave engine.ray.address out to use this machine alone",
         ) from None
     return True
+
+
+def _here(ray: Any) -> Any:
+    """Places an actor on this machine: the loss of another must not take it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def _last_line(error: Exception) -> str:

@@ -115,6 +115,21 @@ def test_a_batch_that_kills_every_worker_is_given_up_with_a_reason(
         engine.close()
 
 
+def test_the_stop_sign_stands_on_the_machine_of_the_run_and_its_fall_stops_nothing(cluster: Any, folder: Path) -> None:
+    engine = RayEngine("M_0", folder, config())
+    try:
+        sign = engine._crew._stop
+        stands = ray.get(sign.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()))
+        assert stands == ray.get_runtime_context().get_node_id()
+        stream = engine.generate(asked(), SAMPLING, seed=4)
+        made = [next(stream) for _ in range(3)]
+        ray.kill(sign)
+        made += stream
+        assert {completion.key: completion for completion in made} == locally(folder)
+    finally:
+        engine.close()
+
+
 def test_the_loss_of_a_machine_costs_nothing_but_time(cluster: Any, folder: Path) -> None:
     engine = RayEngine("M_0", folder, config())
     try:

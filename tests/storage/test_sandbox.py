@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -302,6 +303,21 @@ def test_a_child_is_kept_between_queries_and_replaced_when_it_dies(console: Cons
     child._process.wait()
     assert console.query("SELECT 1").rows == [[1]]
     assert console._idle != [child]
+
+
+def test_a_process_with_more_than_a_thousand_open_files_still_asks(lab: Store) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4_096)), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1_100)]
+    console = Console(lab)
+    try:
+        assert console.query("SELECT 1").rows == [[1]]
+        assert min(child._process.stdout.fileno() for child in console._idle if child._process.stdout) > 1_023
+    finally:
+        console.close()
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_child_that_dies_while_it_is_set_up_is_replaced_unseen(lab: Store, monkeypatch: pytest.MonkeyPatch) -> None:
