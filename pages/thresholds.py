@@ -213,24 +213,33 @@ def _filled(lab: Lab, run_id: str, chosen: Selection) -> list[Any]:
     """The whole page, as the address asks for it."""
     stored = lab.config(run_id).filter
     rules, faults = asked_rules(chosen.query, stored)
+    baseline, other, unknown = _baseline(lab, run_id, chosen.query.get("with", OWN))
     rounds = [row.iteration for row in _counted(lab, run_id)]
     here = chosen.whole("iteration") if chosen.whole("iteration") in rounds else None
-    asked = Asked(run_id, here, rules, stored, OWN, stored)
+    asked = Asked(run_id, here, rules, stored, baseline, other)
     names, fate = named(lab), chosen.query.get("rows", CHANGED)
     numbers = _numbers(lab, asked)
-    if faults:
+    if faults := "\n".join(filter(None, [faults, unknown])):
         numbers[1] = problem(f"The address asks for what cannot be:\n{faults}", "the rest of it is shown")
     return [
         "",
         gr.Column(visible=True),
         gr.Dropdown(choices=names, value=OWN),
-        gr.Dropdown(choices=[ALL, *rounds], value=here or ALL),
-        gr.Dropdown(choices=names, value=OWN),
+        gr.Dropdown(choices=[ALL, *rounds], value=ALL if here is None else here),
+        gr.Dropdown(choices=names, value=baseline),
         *updates(rules, histograms(lab.database, run_id, asked.now)),
         *numbers,
         *_below(lab, asked, fate, 0),
         *forkable(lab, run_id),
     ]
+
+
+def _baseline(lab: Lab, run_id: str, name: str) -> tuple[str, FilterConfig, str]:
+    """What an address compares with: its name, its rules, and what is wrong with it, where the run's own stand in."""
+    try:
+        return name, by_name(lab, run_id, name), ""
+    except LabError as error:
+        return OWN, by_name(lab, run_id, OWN), error.message
 
 
 def _numbers(lab: Lab, asked: Asked) -> list[Any]:
@@ -240,7 +249,8 @@ def _numbers(lab: Lab, asked: Asked) -> list[Any]:
     found = histograms(database, run_id, asked.now, here)
     change = changed_counts(database, run_id, asked.before, asked.now, here)
     some = [row for row in counted if here in {None, row.iteration}]
-    state = {"run": run_id, "iteration": here, **written_rules(asked.rules, asked.stored)}
+    compared = {"with": None if asked.baseline == OWN else asked.baseline}
+    state = {"run": run_id, "iteration": here, **compared, **written_rules(asked.rules, asked.stored)}
     steps = waterfall(database, run_id, counted, at_most=lab.config(run_id).pool.pairs_per_iteration, iteration=here)
     rows_at = None if asked.rules == asked.stored else {k: v for k, v in state.items() if v is not None}
     before, after = (effects(database, run_id, rules, here) for rules in (asked.before, asked.now))

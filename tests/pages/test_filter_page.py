@@ -1,6 +1,7 @@
 """The filter page: what the widgets say, what is drawn of it, and that all of it is one filter."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from synpo_lab.config import FilterConfig
 from synpo_lab.errors import ConfigError
 from synpo_lab.records import Pair
 from tests.pages.conftest import RUN
+from tests.plausible_run import write_run
 from tests.storage.test_pair_filter import RULES
 
 
@@ -29,7 +31,8 @@ def asked(
     lab: Lab, rules: FilterConfig, iteration: int | None = None, other: FilterConfig | None = None
 ) -> thresholds.Asked:
     stored = lab.config(RUN).filter
-    return thresholds.Asked(RUN, iteration, rules, stored, "the other", other or stored)
+    name = filter_use.OWN if other is None else "the other"
+    return thresholds.Asked(RUN, iteration, rules, stored, name, other or stored)
 
 
 def numbers(lab: Lab, rules: FilterConfig, iteration: int | None = None) -> dict[str, Any]:
@@ -150,6 +153,36 @@ def test_the_bars_of_the_waterfall_open_the_rows_they_lost(lab: Lab) -> None:
     query = {"max_similarity": "0.5", "rows": "similarity"}
     page = thresholds._filled(lab, RUN, Selection(RUN, query))
     assert any("<h3>Dropped: similarity</h3>" in str(part) for part in page)
+
+
+def filled(lab: Lab, **query: str) -> tuple[list[Any], dict[str, Any]]:
+    """The page as an address opens it, and what it says for the address."""
+    page = thresholds._filled(lab, RUN, Selection(RUN, query))
+    return page, next(json.loads(part) for part in page if str(part).startswith('{"run"'))
+
+
+def test_what_is_compared_with_stays_in_the_address_and_in_the_links_of_the_bars(lab: Lab) -> None:
+    page, state = filled(lab, max_similarity="0.5", **{"with": "no rules"})
+    assert page[4].value == state["with"] == "no rules"
+    assert any("Against no rules: <b>+0" in str(part) for part in page)
+    assert any("with=no+rules&amp;max_similarity=0.5&amp;rows=" in str(part) for part in page)
+    assert filled(lab)[1]["with"] is None
+
+
+def test_a_filter_to_compare_with_that_is_not_there_is_told_and_the_runs_own_stands_in(lab: Lab) -> None:
+    page, state = filled(lab, **{"with": "<b>gone</b>"})
+    assert (page[4].value, state["with"]) == (filter_use.OWN, None)
+    assert any("there is no filter &#39;&lt;b&gt;gone" in str(part) for part in page)
+
+
+def test_iteration_0_is_shown_as_itself(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN, iterations=1, prompts=20)
+    lab = Lab(tmp_path)
+    seed_pair = next(iter(lab.store.run(RUN).read(Pair)))
+    lab.store.run(RUN).append([replace(seed_pair, iteration=0, pair_id="of-the-seeds")])
+    page, state = filled(lab, iteration="0")
+    lab.close()
+    assert page[3].value == state["iteration"] == 0
 
 
 def test_keeping_more_is_said_to_raise_or_lower_the_length_bias(lab: Lab) -> None:
