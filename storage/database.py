@@ -19,6 +19,7 @@ from storage.errors import StorageFault
 from storage.folders import RunFolders
 from storage.narrow import PAIRS, Narrow, NarrowPairs
 from storage.pair_filter import PairFilter
+from storage.sandbox_worker import damage
 from storage.store import Store
 
 Parameters = Mapping[str, Any]
@@ -148,13 +149,15 @@ class Database:
             return ask()
         except _MISTAKES:
             raise
-        except duckdb.Error:
+        except duckdb.Error as error:
+            if not damage(error):
+                raise _unreadable(error) from error
             # A torn part, or a run deleted since the views were made: put that right, then ask once more.
             self._pass_over_damaged()
             try:
                 return ask()
-            except duckdb.Error as error:
-                raise _unreadable(error) from error
+            except duckdb.Error as again:
+                raise _unreadable(again) from again
 
     def _rows(self, sql: str, parameters: Parameters | None) -> list[dict[str, Any]]:
         cursor = self.cursor()
@@ -166,5 +169,7 @@ class Database:
             cursor.close()
 
 
-def _unreadable(error: Exception) -> StorageFault:
+def _unreadable(error: duckdb.Error) -> StorageFault:
+    if not damage(error):
+        return StorageFault(f"the lab home cannot be asked this: {error}", hint="ask for less, or ask again")
     return StorageFault(f"the lab home cannot be read: {error}", hint="look for damaged files in the run's folder")

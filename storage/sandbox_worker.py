@@ -51,6 +51,11 @@ UNREADABLE = (duckdb.IOException, duckdb.InvalidInputException, duckdb.Serializa
 EXACT = 2**53  # larger whole numbers lose digits in JSON readers that use doubles
 
 
+def damage(error: duckdb.Error) -> bool:
+    """Whether a file that cannot be read may be the reason."""
+    return isinstance(error, UNREADABLE) or type(error) is duckdb.Error
+
+
 class Refused(Exception):
     """The statement is not one the console runs."""
 
@@ -202,7 +207,7 @@ class Worker:
         except duckdb.ParserException as error:
             return {"error": str(error), "kind": "failed"}
         except (duckdb.Error, RecursionError, ValueError, TypeError) as error:
-            kind = "files" if isinstance(error, UNREADABLE) or type(error) is duckdb.Error else "failed"
+            kind = "files" if isinstance(error, duckdb.Error) and damage(error) else "failed"
             return {"error": _readable(error), "kind": kind}
 
     def _set_up(self, statements: list[str], runs: list[list[Any]], public: list[str]) -> dict[str, Any]:

@@ -228,3 +228,17 @@ def test_what_cannot_be_put_right_is_a_fault(tiny_store: TinyStore, monkeypatch:
         database.rows("SELECT * FROM scores")
     with pytest.raises(StorageFault, match="cannot be read"):
         list(database.batches("SELECT * FROM scores"))
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT CAST(text AS INTEGER) FROM prompts", "SELECT 9223372036854775807 + iteration FROM prompts"]
+)
+def test_a_question_that_fails_for_another_reason_reads_no_part_in_search_of_damage(
+    tiny_store: TinyStore, small_run: list[Any], sql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(tiny_store(small_run))
+    looked: list[object] = []
+    monkeypatch.setattr("storage.sources.damaged_parts", lambda store: [looked.append(store)])
+    with pytest.raises(StorageFault):
+        database.rows(sql)
+    assert looked == []
