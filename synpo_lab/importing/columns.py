@@ -100,11 +100,12 @@ def _plain(name: str) -> str:
 class Row:
     """A row as a format reads it: values by target. What cannot be used raises RowRefused with the column's own name."""
 
-    __slots__ = ("_columns", "_values", "mended")
+    __slots__ = ("_columns", "_values", "counts_from", "mended")
 
-    def __init__(self, values: Mapping[str, Any], columns: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, Any], columns: Mapping[str, str], counts_from: int = 0) -> None:
         self._values = values
         self._columns = columns
+        self.counts_from = counts_from  # what a choice column calls the first answer
         self.mended = False
 
     def has(self, target: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from synpo_lab.importing import chats
+from synpo_lab.importing import chats, choices
 from synpo_lab.importing.columns import MISSING, Row, RowRefused, number_of, unpacked
 
 TIE = "a tie"
@@ -81,15 +81,31 @@ def _conversation(row: Row, chosen: Any, rejected: Any) -> Example:
     asked = _asked(row)
     # Some files repeat the prompt in both sides, whether or not they have it in a column of its own.
     if asked and not _repeats(asked, better, worse):
-        return _paired(
-            row, chats.transcript(asked), chats.stored(asked), chats.transcript(better), chats.transcript(worse)
-        )
+        return _paired(row, chats.transcript(asked), chats.stored(asked), _answer_of(better), _answer_of(worse))
+    return _parted(row, better, worse)
+
+
+def _parted(row: Row, better: list[chats.Message], worse: list[chats.Message]) -> Example:
+    """Two whole conversations: what both begin with is the prompt, the one message behind it the answer."""
     cut = chats.shared(better, worse)
     if cut < 1:
         raise RowRefused("the two sides share no prompt")
     prompt = better[:cut]
-    sides = chats.transcript(better[cut:]), chats.transcript(worse[cut:])
-    return _paired(row, chats.transcript(prompt), chats.stored(prompt), *sides)
+    return _paired(
+        row, chats.transcript(prompt), chats.stored(prompt), _answer_of(better[cut:]), _answer_of(worse[cut:])
+    )
+
+
+def _answer_of(behind: list[chats.Message]) -> str:
+    """The answer to the prompt. A pair holds one message of the assistant's a side; more turns would become one text."""
+    if len(behind) > 1:
+        roles = ", ".join(message["role"] for message in behind[:6])
+        raise RowRefused("the two sides part before the last answer", f"behind what they share stand {roles}")
+    if behind[0]["role"] != "assistant":
+        raise RowRefused(
+            "a side does not end with the assistant's answer", f"its last message is the {behind[0]['role']}'s"
+        )
+    return behind[0]["content"]
 
 
 def _asked(row: Row) -> list[chats.Message]:
@@ -123,12 +139,7 @@ def _hh(row: Row) -> Example:
     """HH-RLHF: two dialogues as strings, equal up to the last answer."""
     better = chats.turns(row, row.text("chosen"), row.name("chosen"))
     worse = chats.turns(row, row.text("rejected"), row.name("rejected"))
-    cut = chats.shared(better, worse)
-    if cut < 1:
-        raise RowRefused("the two sides share no prompt")
-    prompt = better[:cut]
-    sides = chats.transcript(better[cut:]), chats.transcript(worse[cut:])
-    return _paired(row, chats.transcript(prompt), chats.stored(prompt), *sides)
+    return _parted(row, better, worse)
 
 
 def _paired(row: Row, prompt: str, messages: str | None, better: str, worse: str) -> Example:
@@ -247,37 +258,13 @@ def _two_responses(row: Row) -> Example:
     return replace(example, chosen=first if better == 1 else second, rejected=second if better == 1 else first)
 
 
-CHOICES = {
-    "a": 1, "model_a": 1, "response_a": 1, "output_a": 1, "first": 1, "left": 1, "response_0": 1, "[[a]]": 1, "answer_a": 1,
-    "b": 2, "model_b": 2, "response_b": 2, "output_b": 2, "second": 2, "right": 2, "[[b]]": 2, "answer_b": 2,
-    "tie": 0, "both": 0, "neither": 0, "tie (bothbad)": 0, "bothbad": 0, "equal": 0, "same": 0, "[[c]]": 0, "draw": 0,
-}  # fmt: skip
-
-
 def _better(row: Row, first: Said, second: Said) -> int:
     """1 or 2, or 0 for a tie."""
     if row.has("choice"):
-        return _chosen_of(row)
+        return choices.chosen_of(row, row.counts_from)
     if first.score is None or second.score is None:
         raise RowRefused("nothing says which answer is better")
     return 0 if first.score == second.score else 1 if first.score > second.score else 2
-
-
-def _chosen_of(row: Row) -> int:
-    """What the choice column says, in the numbering of the answer columns: 0 and 1, or 1 and 2; HelpSteer's -3..3."""
-    value, name = row.given("choice"), row.name("choice")
-    word = value.strip().lower() if isinstance(value, str) else ""
-    counts_from_one = row.name("first").rstrip().endswith("1")
-    words = CHOICES | ({"response_1": 1, "response_2": 2} if counts_from_one else {"response_1": 2})
-    if word in words:
-        return words[word]
-    number = number_of(value, name)
-    if "overall" in name.lower() and number is not None:  # HelpSteer3: below 0 the first is better
-        return 0 if number == 0 else 1 if number < 0 else 2
-    known = {1: 1, 2: 2, 0: 0, 1.5: 0} if counts_from_one else {0: 1, 1: 2, 0.5: 0}
-    if number not in known:
-        raise RowRefused(f"{name!r} names neither answer", f"it is {value!r}"[:120])
-    return known[number]
 
 
 def _annotation(row: Row) -> Example:

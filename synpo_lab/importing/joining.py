@@ -1,7 +1,7 @@
 """Two files of answers to the same prompts as rows of pairs: the first file's answer is rejected, the second's chosen."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from storage.importers import Block, Found, Source
@@ -15,22 +15,28 @@ ALONE = "the other file has no answer to this prompt"
 Held = dict[str, deque[tuple[int, str, str]]]  # by prompt: (number, answer, model), in the order of the file
 
 
-def joined_blocks(first: Source, second: Source, columns: Mapping[str, str]) -> Iterator[Block]:
-    """Rows of prompt, chosen and rejected. A prompt that stands n times in both files makes n pairs, in order."""
+def joined_blocks(sources: Sequence[Source], columns: Sequence[Mapping[str, str]]) -> Iterator[Block]:
+    """Rows of prompt, chosen and rejected. A prompt that stands n times in both files makes n pairs, in order.
+
+    `columns` says of each of the two files what is taken from which of its columns.
+    """
+    (first, second), (theirs, ours) = sources, columns
     if first.size > LARGEST:
         raise DataError(
             f"{first.name} is larger than {LARGEST:,} bytes: it would be held in memory",
             hint="join the two files into one with the columns prompt, chosen and rejected",
         )
     held: Held = {}
+    unit = "item"
     for block in first.blocks():
-        if faults := _hold(block, columns, held):
+        unit = block.unit
+        if faults := _hold(block, theirs, held):
             yield Rows(block.file, block.unit, faults)
     for block in second.blocks():
-        yield Rows(block.file, block.unit, [_pair(found, columns, held) for found in block.rows()])
+        yield Rows(block.file, block.unit, [_pair(found, ours, held) for found in block.rows()])
     left = [Found(number, None, ALONE) for answers in held.values() for number, _, _ in answers]
     if left:
-        yield Rows(first.files[0].name if first.files else first.name, "item", sorted(left))
+        yield Rows(first.files[0].name if first.files else first.name, unit, sorted(left))
 
 
 def _hold(block: Block, columns: Mapping[str, str], held: Held) -> list[Found]:

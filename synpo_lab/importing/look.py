@@ -119,7 +119,7 @@ class Look:
             "title": _JOINED if len(plan.sources) == 2 else plan.format.title,
             "columns": plan.taken,
             "unused": list(plan.unused),
-            "notes": [source.note for source in plan.sources if source.note],
+            "notes": plan.notes,
             "examples": [_shown(example) for example in self.examples],
             "sentence": self.sentence,
             "rows": tally.rows,

@@ -8,6 +8,7 @@ from typing import Any
 from storage.importers import Block, Source, open_source
 from synpo_lab.errors import DataError
 from synpo_lab.home import storage_errors
+from synpo_lab.importing import choices
 from synpo_lab.importing.columns import NAMES, Row, found_columns
 from synpo_lab.importing.formats import FORMATS, Example, Format
 from synpo_lab.importing.joining import joined_blocks
@@ -26,10 +27,11 @@ class Reading:
 
     format: str
     columns: dict[str, str]  # what is taken -> column
+    counts_from: int = 0  # what a choice column calls the first of two answers: 0 or 1
 
     def example(self, values: Mapping[str, Any]) -> tuple[Example, bool]:
         """The example, and whether wrong characters were mended. RowRefused says what is wrong with the row."""
-        row = Row(values, self.columns)
+        row = Row(values, self.columns, self.counts_from)
         return FORMATS[self.format].read(row), row.mended
 
 
@@ -41,16 +43,23 @@ class Plan:
     reading: Reading
     taken: dict[str, str]  # what is taken -> column, as people are told
     unused: tuple[str, ...]  # columns nothing is taken from
+    choice: str = ""  # what the numbers of a choice column were taken to mean
+    sides: tuple[dict[str, str], ...] = ()  # of two joined files: what is taken -> column, each its own
 
     @property
     def format(self) -> Format:
         return FORMATS[self.reading.format]
 
+    @property
+    def notes(self) -> list[str]:
+        """What people should know of how it is read."""
+        return [note for note in (*(source.note for source in self.sources), self.choice) if note]
+
     def blocks(self) -> Iterator[Block]:
         """Every row there is, in order."""
         with storage_errors():
             if len(self.sources) == 2:
-                yield from joined_blocks(*self.sources, self.taken)
+                yield from joined_blocks(self.sources, self.sides)
             else:
                 yield from self.sources[0].blocks()
 
@@ -64,7 +73,7 @@ def make_plan(paths: Sequence[str], format: str = AUTO, given: Mapping[str, str]
     with storage_errors():
         sources = tuple(open_source(path) for path in paths)
         samples = [_sample(source) for source in sources]
-    _check_given(given or {}, samples[0])
+    _check_given(given or {}, [row for rows in samples for row in rows])
     if len(sources) == 2:
         return _joined(sources, samples, given or {})
     return _alone(sources, samples[0], format, given or {})
@@ -79,11 +88,14 @@ def _alone(sources: tuple[Source, ...], rows: list[Mapping[str, Any]], format: s
     if taken.get("input") == taken.get("prompt"):
         taken.pop("input", None)
     unused = tuple(name for name in names if name not in taken.values())
-    return Plan(sources, Reading(chosen.name, taken), taken, unused)
+    if "first" not in chosen.needs:
+        return Plan(sources, Reading(chosen.name, taken), taken, unused)
+    first = choices.counts_from(taken, rows)
+    return Plan(sources, Reading(chosen.name, taken, first), taken, unused, choices.told(taken, first, rows))
 
 
 def _joined(sources: tuple[Source, ...], samples: list[list[Mapping[str, Any]]], given: Mapping[str, str]) -> Plan:
-    columns = [found_columns(_names(rows), given) for rows in samples]
+    columns = [_columns_of(rows, given) for rows in samples]
     for source, found, rows in zip(sources, columns, samples, strict=True):
         if not {"prompt", "output"} <= found.keys():
             raise DataError(
@@ -91,9 +103,20 @@ def _joined(sources: tuple[Source, ...], samples: list[list[Mapping[str, Any]]],
                 hint="two files make pairs when both have a prompt and an output: the first is rejected, the second chosen",
             )
     needed = FORMATS["alpaca-eval"]
-    taken = {target: columns[1][target] for target in (*needed.needs, *needed.uses) if target in columns[1]}
-    unused = tuple(name for name in _names(samples[1]) if name not in taken.values())
-    return Plan(sources, Reading("trl", JOINED_COLUMNS), taken, unused)
+    wanted = (*needed.needs, *needed.uses)
+    sides = tuple({target: found[target] for target in wanted if target in found} for found in columns)
+    named = {target: dict.fromkeys(side[target] for side in sides if target in side) for target in wanted}
+    taken = {target: ", ".join(names) for target, names in named.items() if names}
+    names = _names([row for rows in samples for row in rows])
+    unused = tuple(name for name in names if not any(name in side.values() for side in sides))
+    return Plan(sources, Reading("trl", JOINED_COLUMNS), taken, unused, sides=sides)
+
+
+def _columns_of(rows: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> dict[str, str]:
+    """The columns of one of two files; what is named by hand may be the other's."""
+    names = _names(rows)
+    there = {target: name for target, name in given.items() if name in names or name.partition(".")[0] in names}
+    return found_columns(names, there)
 
 
 def _sample(source: Source) -> list[Mapping[str, Any]]:

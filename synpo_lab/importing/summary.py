@@ -43,7 +43,7 @@ class Summary:
             refusals=[asdict(refusal) for refusal in tally.refusals],
             rows=dict(rows),
             fingerprint=fingerprint,
-            notes=[source.note for source in plan.sources if source.note],
+            notes=plan.notes,
         )
 
     @property

@@ -78,6 +78,39 @@ def test_equal_conversations_keep_their_last_message_as_the_answer(tmp_path: Pat
     assert texts(only(tmp_path, {"chosen": same, "rejected": same})) == ("sky?", "blue", "blue")
 
 
+def test_conversations_that_part_before_the_last_answer_are_refused_and_not_flattened(tmp_path: Path) -> None:
+    """Their turns would become one text with the roles written into it, and a user's turn the answer to train on."""
+    hi, deeper, more = [user("hi")], [user("hi"), assistant("yes?")], [user("x"), assistant("1")]
+    found = looked(
+        tmp_path,
+        {"chosen": [user("sky?"), assistant("blue")], "rejected": [user("sky?"), assistant("green")]},
+        {"chosen": [*hi, assistant("A?"), *more], "rejected": [*hi, assistant("B?"), *more]},
+        {"chosen": [*deeper, user("A"), assistant("1")], "rejected": [*deeper, user("B"), assistant("2")]},
+        {"chosen": deeper, "rejected": [*deeper, user("and?"), assistant("2")]},
+        {"prompt": "hi", "chosen": [assistant("1"), user("x"), assistant("2")], "rejected": [assistant("3")]},
+        {"chosen": [*hi, user("GOOD")], "rejected": [*hi, user("BAD")]},
+        {"chosen": [*hi, {"role": "tool", "content": "1"}], "rejected": [*hi, assistant("2")]},
+    )  # fmt: skip
+    assert found.tally.refused == {
+        "the two sides part before the last answer": 4,
+        "a side does not end with the assistant's answer": 2,
+    }
+    assert "stand assistant, user, assistant" in found.tally.refusals[0].why
+
+
+def test_dialogues_as_strings_that_part_early_are_refused_too(tmp_path: Path) -> None:
+    ask = "\n\nHuman: hi\n\nAssistant:"
+    found = looked(
+        tmp_path,
+        {"chosen": f"{ask} A?\n\nHuman: x\n\nAssistant: 1", "rejected": f"{ask} B?\n\nHuman: x\n\nAssistant: 2"},
+        {"chosen": f"{ask} a\n\nHuman: GOOD", "rejected": f"{ask} a\n\nHuman: BAD"},
+    )
+    assert [one.reason for one in found.tally.refusals] == [
+        "the two sides part before the last answer",
+        "a side does not end with the assistant's answer",
+    ]
+
+
 def test_sharegpt_turns_and_parts_and_json_in_cells_are_messages_too(tmp_path: Path) -> None:
     turns = [{"from": "human", "value": "sky?"}]
     row = {"prompt": turns, "chosen": {"x": 1}, "rejected": "y"}
@@ -186,6 +219,58 @@ def test_two_responses_and_which_is_better(row: dict[str, Any], better: str | No
     assert (example.chosen.text if example.chosen else None) == better
 
 
+def judged(first: str, second: str, *choices: Any) -> list[dict[str, Any]]:
+    return [{"prompt": "p", first: "FIRST", second: "SECOND", "preference": choice} for choice in choices]
+
+
+@pytest.mark.parametrize(
+    ("names", "choices", "chosen"),
+    [
+        (("response_a", "response_b"), (1, 2), ["FIRST", "SECOND"]),
+        (("response_a", "response_b"), ("1", "2", 1.5), ["FIRST", "SECOND", None]),
+        (("response_a", "response_b"), (0, 1, 0.5), ["FIRST", "SECOND", None]),
+        (("response_a", "response_b"), ("A", "b", "tie"), ["FIRST", "SECOND", None]),
+        (("response_1", "response_2"), (1, 2, 0), ["FIRST", "SECOND", None]),
+        (("response_1", "response_2"), (1,), ["FIRST"]),
+        (("response_0", "response_1"), (1,), ["SECOND"]),
+    ],
+)
+def test_the_numbers_of_a_choice_are_told_by_the_answers_names_or_by_what_the_file_holds(
+    names: tuple[str, str], choices: tuple[Any, ...], chosen: list[str | None], tmp_path: Path
+) -> None:
+    found = looked(tmp_path, *judged(*names, *choices))
+    assert [example.chosen and example.chosen.text for example in found.examples] == chosen
+
+
+def test_what_a_choice_was_taken_to_mean_is_shown(tmp_path: Path) -> None:
+    found = looked(tmp_path, *judged("response_a", "response_b", 1, 2))
+    assert found.told()["notes"] == ["'preference': 1 prefers 'response_a', 2 prefers 'response_b'"]
+    assert looked(tmp_path, *judged("response_a", "response_b", "a", "b")).told()["notes"] == []
+
+
+@pytest.mark.parametrize(
+    ("names", "choices"),
+    [
+        (("response_a", "response_b"), (1,)),
+        (("response_a", "response_b"), (0, 1, 2)),
+        (("response_a", "response_b"), (-1, 0, 1)),
+        (("response_1", "response_2"), (0, 1)),
+    ],
+)
+def test_a_choice_that_could_mean_either_answer_is_refused_and_never_guessed(
+    names: tuple[str, str], choices: tuple[int, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="what 'preference' counts cannot be told") as caught:
+        looked(tmp_path, *judged(*names, *choices))
+    assert "response_0 and response_1" in caught.value.hint
+
+
+def test_a_choice_the_sample_did_not_have_is_a_refused_row(tmp_path: Path) -> None:
+    found = looked(tmp_path, *judged("response_a", "response_b", *[1, 2] * 150, 0))
+    assert found.tally.refused == {"'preference' names neither answer": 1}
+    assert found.tally.refusals[0].number == 301
+
+
 def annotation(preference: float | None) -> dict[str, Any]:
     sides = {"output_1": "base", "generator_1": "gpt4", "output_2": "ours", "generator_2": "M"}
     return {"instruction": "p", "preference": preference, "annotator": "judge", **sides}
@@ -223,6 +308,7 @@ def test_two_files_of_outputs_make_pairs_first_rejected_second_chosen(tmp_path: 
         ("b", "new 0 b", "old b"), ("a", "new 1 a", "old a"), ("a", "new 2 a", "old a"),
     ]  # fmt: skip
     assert [(one.file, one.number) for one in found.tally.refusals] == [("new.jsonl", 4), ("old.jsonl", 4)]
+    assert {one.unit for one in found.tally.refusals} == {"line"}
     assert set(found.tally.refused) == {"the other file has no answer to this prompt"}
     assert [said.model for said in found.examples[0].answers] == ["M_1", "M_0"]
 
@@ -330,6 +416,27 @@ def test_a_file_that_cannot_be_read_so_is_refused_with_a_hint(
     with pytest.raises(DataError, match=said) as caught:
         looked(tmp_path, row, **given)
     assert caught.value.hint
+
+
+def test_two_files_of_answers_with_other_column_names_are_each_read_by_their_own(tmp_path: Path) -> None:
+    as_jsonl(tmp_path / "old.jsonl", [{"instruction": "p", "output": "old", "generator": "M_0"}])
+    as_jsonl(tmp_path / "new.jsonl", [{"question": "p", "answer": "new", "model": "M_1", "id": 3}])
+    found = look([str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl")])
+    assert [texts(example) for example in found.examples] == [("p", "new", "old")]
+    assert [said.model for said in found.examples[0].answers] == ["M_1", "M_0"]
+    assert found.plan.taken == {
+        "prompt": "instruction, question", "output": "output, answer", "generator": "generator, model",
+    }  # fmt: skip
+    assert found.plan.unused == ("id",)
+
+
+def test_a_column_named_by_hand_may_be_in_one_of_two_files(tmp_path: Path) -> None:
+    as_jsonl(tmp_path / "old.jsonl", [{"instruction": "p", "output": "old"}])
+    as_jsonl(tmp_path / "new.jsonl", [{"ask": "p", "output": "new"}])
+    paths = [str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl")]
+    assert [texts(one) for one in look(paths, columns={"prompt": "ask"}).examples] == [("p", "new", "old")]
+    with pytest.raises(DataError, match="there is no column 'asked'"):
+        look(paths, columns={"prompt": "asked"})
 
 
 def test_two_files_that_are_no_answers_are_refused(tmp_path: Path) -> None:
