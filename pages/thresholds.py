@@ -110,10 +110,24 @@ def build(lab: Lab) -> None:
         use = use_panel(lab, picker, widgets.inputs, [start, baseline])
         export_panel(lab, "filter", _shown_pairs, [picker, iteration, *widgets.inputs])
     state, first, top, own = gr.Textbox(visible="hidden"), gr.State(0), gr.State(0), gr.State(OWN)
-    numbers = [summary, wrong, state, *widgets.histograms.values(), falls, like, bars, counts, *use.texts]
-    below = [fate, changed, topics, variety, first, back, forth]
+    numbers = [summary, wrong, state, *widgets.histograms.values(), counts, *use.texts]
+    consequences = [falls, like, bars]
+    rows = [fate, changed, first, back, forth]
+    of_texts = [topics, variety]
     asked = [picker, iteration, baseline, *widgets.inputs]
-    everything = [nothing, content, start, iteration, baseline, *widgets.inputs, *numbers, *below, *use.fork]
+    everything = [
+        nothing,
+        content,
+        start,
+        iteration,
+        baseline,
+        *widgets.inputs,
+        *numbers,
+        *consequences,
+        *rows,
+        *of_texts,
+        *use.fork,
+    ]
 
     @told
     def move(*values: Any) -> list[Any]:
@@ -123,11 +137,25 @@ def build(lab: Lab) -> None:
             return ["", problem(error.message, error.hint), *[gr.skip()] * (len(numbers) - 2)]
 
     @told
+    def weigh(*values: Any) -> list[Any]:
+        try:
+            return _consequences(lab, _asked(lab, *values))
+        except LabError:  # told above already
+            return [gr.skip()] * len(consequences)
+
+    @told
     def look(fate: str, start: int, *values: Any) -> list[Any]:
         try:
-            return _below(lab, _asked(lab, *values), fate, start)
-        except LabError:  # told above already
-            return [gr.skip()] * len(below)
+            return _rows(lab, _asked(lab, *values), fate, start)
+        except LabError:
+            return [gr.skip()] * len(rows)
+
+    @told
+    def read(*values: Any) -> list[Any]:
+        try:
+            return _of_texts(lab, _asked(lab, *values))
+        except LabError:
+            return [gr.skip()] * len(of_texts)
 
     @told
     def take(run_id: str, name: str) -> list[Any]:
@@ -139,21 +167,27 @@ def build(lab: Lab) -> None:
             return [_none(lab, run_id), gr.Column(visible=False), *[gr.skip()] * (len(everything) - 2)]
         return _filled(lab, run_id, chosen)
 
+    def finish(moved: Any) -> None:
+        """After the numbers: the filter goes into the address, and what takes longer is drawn."""
+        moved.then(None, state, None, js=TO_ADDRESS, **QUIET)
+        weighed = moved.then(weigh, asked, consequences, **QUIET)
+        weighed.then(look, [fate, top, *asked], rows, **QUIET).then(read, asked, of_texts, **QUIET)
+
     follow(lab, picker, line, lambda run_id: bool(_counted(lab, run_id)), fill, everything)
     moved = gr.on(_moves(widgets, iteration, baseline), move, asked, numbers, **LAST, **QUIET)
-    _finish(moved, look, state, [fate, top, *asked], below)
+    finish(moved)
     for rule, slider in widgets.sliders.items():
         events, shown_too = [slider.input, slider.release], [*numbers, widgets.switches[rule]]
         moved = gr.on(events, _switching_on(rule, move), asked, shown_too, **LAST, **QUIET)
-        _finish(moved, look, state, [fate, top, *asked], below)
+        finish(moved)
     for event, name in ((start.input, start), (reset.click, own)):
         taken = event(take, [picker, name], widgets.inputs, **QUIET).then(move, asked, numbers, **QUIET)
-        _finish(taken, look, state, [fate, top, *asked], below)
+        finish(taken)
     reset.click(lambda: OWN, None, start, **QUIET)
-    fate.input(look, [fate, top, *asked], below, **QUIET)
+    fate.input(look, [fate, top, *asked], rows, **QUIET)
     for button, by in ((back, -ROWS), (forth, ROWS)):
         paged = button.click(_paged(by), first, first, **QUIET)
-        paged.then(look, [fate, first, *asked], below, **QUIET)
+        paged.then(look, [fate, first, *asked], rows, **QUIET)
 
 
 def _moves(widgets: RuleWidgets, iteration: gr.Dropdown, baseline: gr.Dropdown) -> list[Any]:
@@ -174,12 +208,6 @@ def _switching_on(rule: str, move: Callable[..., list[Any]]) -> Callable[..., li
         return [*move(*values[:place], True, *values[place + 1 :]), True]
 
     return moved
-
-
-def _finish(moved: Any, look: Callable[..., Any], state: gr.Textbox, asked: list[Any], below: list[Any]) -> None:
-    """After the numbers: the filter goes into the address, and what takes longer is drawn."""
-    moved.then(None, state, None, js=TO_ADDRESS, **QUIET)
-    moved.then(look, asked, below, **QUIET)
 
 
 def _paged(by: int) -> Callable[[int], int]:
@@ -229,7 +257,9 @@ def _filled(lab: Lab, run_id: str, chosen: Selection) -> list[Any]:
         gr.Dropdown(choices=names, value=baseline),
         *updates(rules, histograms(lab.database, run_id, asked.now)),
         *numbers,
-        *_below(lab, asked, fate, 0),
+        *_consequences(lab, asked),
+        *_rows(lab, asked, fate, 0),
+        *_of_texts(lab, asked),
         *forkable(lab, run_id),
     ]
 
@@ -249,26 +279,40 @@ def _numbers(lab: Lab, asked: Asked) -> list[Any]:
     found = histograms(database, run_id, asked.now, here)
     change = changed_counts(database, run_id, asked.before, asked.now, here)
     some = [row for row in counted if here in {None, row.iteration}]
-    compared = {"with": None if asked.baseline == OWN else asked.baseline}
-    state = {"run": run_id, "iteration": here, **compared, **written_rules(asked.rules, asked.stored)}
-    steps = waterfall(database, run_id, counted, at_most=lab.config(run_id).pool.pairs_per_iteration, iteration=here)
-    rows_at = None if asked.rules == asked.stored else {k: v for k, v in state.items() if v is not None}
-    before, after = (effects(database, run_id, rules, here) for rules in (asked.before, asked.now))
     return [
         filter_told.summary(some, asked.now, pair_rules(asked.stored), change, asked.baseline),
         "",
-        json.dumps(state),
+        json.dumps(_state(asked)),
         *(rule_histogram(number, histogram, asked.rules) for number, histogram in found.items()),
-        filter_told.waterfall(run_id, steps, here, rows_at),
-        filter_told.effects(before, after, asked.baseline),
-        charts.kept_and_dropped(counted, keep=run_id),
         filter_told.counts(run_id, some, REASONS),
         *shown(lab, run_id, asked.rules, asked.stored, here),
     ]
 
 
-def _below(lab: Lab, asked: Asked, fate: str, start: int) -> list[Any]:
-    """What reads texts: the rows, and how much the kept answers vary."""
+def _consequences(lab: Lab, asked: Asked) -> list[Any]:
+    """What follows from the numbers, drawn after them: where rows are lost, and what the kept pairs are like."""
+    database, run_id, here = lab.database, asked.run_id, asked.iteration
+    counted = threshold_counts(database, run_id, asked.now)
+    steps = waterfall(database, run_id, counted, at_most=lab.config(run_id).pool.pairs_per_iteration, iteration=here)
+    told = {name: value for name, value in _state(asked).items() if value is not None}
+    before, after = (effects(database, run_id, rules, here) for rules in (asked.before, asked.now))
+    return [
+        filter_told.waterfall(run_id, steps, here, None if asked.rules == asked.stored else told),
+        filter_told.effects(before, after, asked.baseline),
+        charts.kept_and_dropped(counted, keep=run_id),
+    ]
+
+
+def _state(asked: Asked) -> dict[str, Any]:
+    """What the address says; None: nothing of that name."""
+    compared = None if asked.baseline == OWN else asked.baseline
+    return {"run": asked.run_id, "iteration": asked.iteration, "with": compared} | written_rules(
+        asked.rules, asked.stored
+    )
+
+
+def _rows(lab: Lab, asked: Asked, fate: str, start: int) -> list[Any]:
+    """A screen of the rows that change, are kept, or that a rule drops."""
     database, run_id, here = lab.database, asked.run_id, asked.iteration
     fates = _fates(lab, asked)
     fate = fate if fate in dict(fates).values() else CHANGED
@@ -277,17 +321,24 @@ def _below(lab: Lab, asked: Asked, fate: str, start: int) -> list[Any]:
         page = changed_rows(database, run_id, asked.before, asked.now, **which)
     else:
         page = rows_of_fate(database, run_id, asked.now, None if fate == KEPT else fate, **which)
-    varied = [
-        word_variety(sampled_answers(database, run_id, rules, here, SAMPLED)) for rules in (asked.before, asked.now)
-    ]
     return [
         gr.Dropdown(choices=fates, value=fate),
         filter_told.rows(run_id, page, fate, asked.baseline, start),
-        filter_told.topics(run_id, kept_by_topic(database, run_id, asked.now, here), here),
-        filter_told.variety(varied[0], varied[1], SAMPLED, asked.baseline),
         start,
         gr.Button(interactive=start > 0),
         gr.Button(interactive=start + len(page.rows) < page.total),
+    ]
+
+
+def _of_texts(lab: Lab, asked: Asked) -> list[Any]:
+    """What takes longest: which topics the kept pairs are of, and how much their answers vary."""
+    database, run_id, here = lab.database, asked.run_id, asked.iteration
+    before, after = (
+        word_variety(sampled_answers(database, run_id, rules, here, SAMPLED)) for rules in (asked.before, asked.now)
+    )
+    return [
+        filter_told.topics(run_id, kept_by_topic(database, run_id, asked.now, here), here),
+        filter_told.variety(before, after, SAMPLED, asked.baseline),
     ]
 
 

@@ -36,8 +36,10 @@ def asked(
 
 
 def numbers(lab: Lab, rules: FilterConfig, iteration: int | None = None) -> dict[str, Any]:
-    names = ["summary", "wrong", "state", *GROUPS, "falls", "like", "bars", "counts", "sql", "yaml", "links"]
-    return dict(zip(names, thresholds._numbers(lab, asked(lab, rules, iteration)), strict=True))
+    names = ["summary", "wrong", "state", *GROUPS, "counts", "sql", "yaml", "links", "falls", "like", "bars"]
+    wanted = asked(lab, rules, iteration)
+    shown = [*thresholds._numbers(lab, wanted), *thresholds._consequences(lab, wanted)]
+    return dict(zip(names, shown, strict=True))
 
 
 @pytest.mark.parametrize("gap", [-1.0, 0.0, 0.1, 0.35])
@@ -49,7 +51,7 @@ def test_moving_the_cut_tells_what_a_direct_count_tells(lab: Lab, gap: float) ->
     assert sum(next(bar for bar in shown["bars"].data if bar.name == "kept").y) == kept
     assert shown["counts"].count("<tr>") == 1 + 2
     moved = sum((one.gap > gap) != (one.gap > 0.1) for one in made)  # type: ignore[operator]
-    rows = thresholds._below(lab, asked(lab, rules), "changed", 0)[1]
+    rows = thresholds._rows(lab, asked(lab, rules), "changed", 0)[1]
     assert (f"{moved} in all" in rows) if moved else ("keep exactly the same pairs" in rows)
 
 
