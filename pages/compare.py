@@ -176,7 +176,7 @@ def _win_rates(overviews: Sequence[Rows], names: Sequence[str]) -> go.Figure:
 
 def _bars(row: IterationOverview) -> tuple[float, float]:
     """How far the interval reaches above and below the win rate."""
-    low, high = interval(row.win_rate, row.win_rate_se)
+    low, high = interval(row.win_rate, row.n)
     rate = row.win_rate or 0.0
     return (high if high is not None else rate) - rate, rate - (low if low is not None else rate)
 
@@ -237,7 +237,7 @@ def _of(part: int, whole: int) -> str:
 
 
 def _win_rate(row: IterationOverview) -> Markup:
-    low, high = interval(row.win_rate, row.win_rate_se)
+    low, high = interval(row.win_rate, row.n)
     if row.win_rate is None:
         return Markup(NOTHING)
     spread = "" if low is None else f" ({percent(low)} to {percent(high)})"

@@ -11,7 +11,7 @@ from pages.components import Column, address, card, facts, link, state_pill, tab
 from pages.shell import PAGES, Lab, moment_of
 from pages.text import count, number, percent, signed, visible
 from storage.pair_filter import NO_RULES
-from storage.queries import Effects, WinRate, effects, evals_page, histograms, win_rate_curve
+from storage.queries import Effects, WinRate, effects, histograms, win_rate_curve
 from synpo_lab.home import storage_errors
 from synpo_lab.importing.launching import RECIPE, summary_of
 from synpo_lab.importing.summary import Summary
@@ -22,6 +22,7 @@ NO_PAIRS = (
     "Prompts and answers, no pairs. Imported together with another model's answers to the same prompts, as a second file, "
     "they make pairs."
 )
+MOST_MODELS = 50  # rows of what the judge said
 SPREADS = {  # what is drawn of a data set: title, axis and unit
     "length_ratio": (
         "How much longer is the chosen answer?",
@@ -106,24 +107,30 @@ def _likeness(like: Effects) -> list[tuple[str, object]]:
 
 
 def _judged(lab: Lab, run_id: str) -> Markup:
-    found = win_rate_curve(lab.database, [run_id])
-    if not found:
+    every = win_rate_curve(lab.database, [run_id])
+    if not every:
         return Markup("")
-    first = evals_page(lab.database, run_id, limit=1).rows[0]
+    found = sorted(every, key=lambda row: -row.win_rate)[:MOST_MODELS]
     columns = [
-        Column("model", lambda _: visible(first["model_a"])),
-        Column("against", lambda _: visible(first["model_b"])),
+        Column("model", lambda row: visible(row.model_a)),
+        Column("against", lambda row: visible(row.model_b)),
+        Column("judge", lambda row: visible(row.annotator)),
         Column("preferred, mean", lambda row: percent(row.mean_policy), True, "the judge's preference, 0 to 100 %"),
         Column("won", lambda row: Markup("<b>{}</b>").format(percent(row.win_rate)), True, "a tie is half a win"),
         Column("95 %", _interval, True),
         Column("prompts", lambda row: count(row.n), True),
         Column("ties", lambda row: count(row.ties), True),
     ]
-    return card("What the judge said", table(columns, found), note="prompt by prompt; see the view evals")
+    return card("What the judge said", table(columns, found), note=_models_told(len(found), len(every)))
+
+
+def _models_told(shown: int, there: int) -> str:
+    cut = f"the best {shown} of {there:,}; " if shown < there else ""
+    return f"{cut}prompt by prompt in the view evals"
 
 
 def _interval(row: WinRate) -> str:
-    low, high = interval(row.win_rate, row.se)
+    low, high = interval(row.win_rate, row.n)
     return "" if low is None else f"{percent(low)} to {percent(high)}"
 
 

@@ -140,7 +140,7 @@ def _examples_of_data(lab: Lab, run_id: str) -> Markup:
 
 
 def _with_interval(row: IterationOverview) -> dict[str, Any]:
-    low, high = interval(row.win_rate, row.win_rate_se)
+    low, high = interval(row.win_rate, row.n)
     return {
         "iteration": row.iteration,
         "win_rate": row.win_rate,
@@ -235,7 +235,7 @@ def _pairs_link(run_id: str, row: IterationOverview) -> object:
 
 
 def _interval_told(row: IterationOverview) -> str:
-    low, high = interval(row.win_rate, row.win_rate_se)
+    low, high = interval(row.win_rate, row.n)
     return "" if low is None else f"{percent(low)} to {percent(high)}"
 
 

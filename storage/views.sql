@@ -145,10 +145,11 @@ FROM parts.train_steps;
 -- winner: a, b or tie
 -- len_a: characters of the policy's answer
 -- len_b: characters of the opponent's answer
+-- annotator: who judged, in imported annotations; empty for the run's scorer
 CREATE VIEW evals AS
 SELECT
     run_id, iteration, suite, prompt_id, model_a, model_b, response_a, response_b, score_a, score_b, winner, len_a,
-    len_b
+    len_b, coalesce(annotator, '') AS annotator
 FROM parts.evals;
 
 -- pair_logps

@@ -69,14 +69,18 @@ def first_side(pair_id: str) -> str:
     return "chosen" if int(content_id("blind", pair_id), 16) % 2 else "rejected"
 
 
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """The score interval of a share, 0..1 (Wilson 1927, JASA 22: 209-212); NaN where n is 0."""
+def wilson(successes: float, n: int, z: float = Z95) -> tuple[float, float]:
+    """The score interval of a share, 0..1 (Wilson 1927, JASA 22: 209-212); NaN where n is 0. A tie may be half a success.
+
+    Holds near 0 and 1 too, where the normal approximation has no width left.
+    """
     if n == 0:
         return math.nan, math.nan
     share, spread = successes / n, z * z / n
     centre = share + spread / 2
     half = z * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
+    # The ends meet the share exactly at 0 and 1; rounding must not put them past it.
+    return max(0.0, min(share, (centre - half) / (1 + spread))), min(1.0, max(share, (centre + half) / (1 + spread)))
 
 
 def cohens_kappa(pairs: Sequence[tuple[str, str]]) -> float:

@@ -127,7 +127,7 @@ class EvalResult:
     """One prompt of one comparison: the policy under test against its opponent."""
 
     key: ClassVar[str] = "prompt_id"
-    identity: ClassVar[tuple[str, ...]] = ("suite", "prompt_id", "model_a", "model_b", "response_a", "response_b")
+    identity: ClassVar[tuple[str, ...]] = ("suite", "prompt_id", "model_a", "model_b", "response_a", "response_b", "annotator")
     iteration: int
     suite: str  # "pocket", "validation", ...
     prompt_id: str
@@ -140,6 +140,7 @@ class EvalResult:
     winner: Literal["a", "b", "tie"]
     len_a: int  # characters
     len_b: int  # characters
+    annotator: str = ""  # who judged, in imported annotations; "" for the run's scorer
 
 
 @dataclass(frozen=True, slots=True)

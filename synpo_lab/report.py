@@ -6,10 +6,9 @@ from typing import Any
 
 from storage.database import Database
 from storage.queries import IterationOverview, grid_results, list_runs, run_overview
+from synpo_lab.agreement import Z95, wilson
 from synpo_lab.errors import RunError
 from synpo_lab.home import open_store, storage_errors
-
-Z_95 = 1.959964  # two-sided 95 % of the normal distribution
 
 
 def result_rows(home: Path, run_id: str) -> list[dict[str, Any]]:
@@ -49,18 +48,18 @@ def shown(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def interval(mean: float | None, standard_error: float | None) -> tuple[float | None, float | None]:
-    """The 95 % interval of a share by the normal approximation, cut to 0..1."""
-    if mean is None or standard_error is None:
+def interval(share: float | None, n: int) -> tuple[float | None, float | None]:
+    """The 95 % interval of a win rate over n comparisons, a tie half a win (Wilson); None where there is no win rate."""
+    if share is None or not n:
         return None, None
-    return max(0.0, mean - Z_95 * standard_error), min(1.0, mean + Z_95 * standard_error)
+    return wilson(share * n, n)
 
 
 def around(mean: float, standard_error: float | None) -> tuple[float | None, float | None]:
     """The 95 % interval of a mean by the normal approximation."""
     if standard_error is None:
         return None, None
-    return mean - Z_95 * standard_error, mean + Z_95 * standard_error
+    return mean - Z95 * standard_error, mean + Z95 * standard_error
 
 
 def _rows_of(database: Database, run_id: str) -> list[dict[str, Any]]:
@@ -69,7 +68,7 @@ def _rows_of(database: Database, run_id: str) -> list[dict[str, Any]]:
 
 
 def _row(run_id: str, found: IterationOverview, beta: float | None) -> dict[str, Any]:
-    low, high = interval(found.win_rate, found.win_rate_se)
+    low, high = interval(found.win_rate, found.n)
     return {
         "run_id": run_id,
         "iteration": found.iteration,

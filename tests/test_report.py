@@ -47,15 +47,19 @@ def paired(t: int, n: int) -> list[Any]:
 
 
 def test_a_run_is_told_iteration_by_iteration(home: Path) -> None:
-    """Win rate of a, a, tie, b = (1 + 1 + .5 + 0) / 4 = .625; its standard error is .4787 / 2 = .2394."""
+    """Win rate of a, a, tie, b = (1 + 1 + .5 + 0) / 4 = .625.
+
+    Wilson with z^2 / n = 3.8415 / 4 = .9604: centre (.625 + .4802) / 1.9604 = .5638, half width
+    1.96 * sqrt(.625 * .375 / 4 + .9604 / 16) / 1.9604 = .3444.
+    """
     make_run(home, "synpo", "synpo", ["a", "a", "tie", "b"])
     initial, first, second = result_rows(home, "synpo")
     assert (initial["iteration"], first["iteration"], second["iteration"]) == (0, 1, 2)
     assert (first["pairs"], first["pairs_kept"], first["beta"], first["n"]) == (2, 1, 4.0, 4)
     assert (first["mean_initial"], first["mean_draft"], first["mean_improved"]) == (0.25, 0.5, 0.875)
     assert (first["mean_policy"], first["win_rate"]) == (0.75, 0.625)
-    assert first["win_rate_low"] == pytest.approx(0.625 - 1.96 * 0.2394, abs=1e-3)
-    assert first["win_rate_high"] == 1.0
+    assert first["win_rate_low"] == pytest.approx(0.5638 - 0.3444, abs=1e-3)
+    assert first["win_rate_high"] == pytest.approx(0.5638 + 0.3444, abs=1e-3)
 
 
 def test_a_run_that_has_made_nothing_has_no_rows(home: Path) -> None:
@@ -67,7 +71,7 @@ def test_a_row_is_shown_in_shares_and_leaves_blank_what_is_not_there(home: Path)
     make_run(home, "synpo", "synpo", ["a", "a", "tie", "b"])
     initial, first, _ = map(shown, result_rows(home, "synpo"))
     assert (first["M_t"], first["pairs kept"], first["win rate"], first["beta"]) == ("M_1", "1 of 2", "62.5%", "4")
-    assert first["95 %"] == "15.6% to 100.0%"
+    assert first["95 %"] == "21.9% to 90.8%"
     assert (initial["pairs kept"], initial["draft"], initial["beta"]) == ("", "", "")
 
 
@@ -83,7 +87,11 @@ def test_a_run_that_is_not_there_is_a_mistake(home: Path) -> None:
         comparison_rows(home, ["nobody"])
 
 
-def test_the_interval_stays_within_0_and_1_and_is_none_without_a_standard_error() -> None:
-    assert interval(0.5, 0.1) == (pytest.approx(0.304, abs=1e-3), pytest.approx(0.696, abs=1e-3))
-    assert interval(0.99, 0.1)[1] == 1.0
-    assert interval(0.5, None) == (None, None)
+def test_a_win_rate_of_all_or_nothing_has_an_interval_with_a_width() -> None:
+    """Wilson's lower end for 10 of 10 is n / (n + z^2) = 10 / 13.8415 = .7225."""
+    assert interval(1.0, 10) == (pytest.approx(0.7225, abs=1e-4), 1.0)
+    assert interval(0.0, 10) == (0.0, pytest.approx(0.2775, abs=1e-4))
+
+
+def test_there_is_no_interval_without_comparisons() -> None:
+    assert interval(None, 0) == interval(0.5, 0) == (None, None)

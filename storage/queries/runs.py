@@ -45,7 +45,6 @@ class IterationOverview:
     mean_policy: float | None  # total score on the evaluation prompts
     mean_opponent: float | None
     win_rate: float | None  # 0 to 1, a tie is half a win
-    win_rate_se: float | None  # standard error; None below two comparisons
     n: int  # comparisons
     ties: int
     length_ratio: float | None  # mean length of the policy's answers over the opponent's
@@ -53,14 +52,16 @@ class IterationOverview:
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """One point of a win-rate curve."""
+    """One point of a win-rate curve: one model against one other, in one judge's eyes."""
 
     run_id: str
     iteration: int
     suite: str
+    model_a: str  # the policy under test
+    model_b: str  # its opponent
+    annotator: str  # who judged; "" for the run's scorer
     win_rate: float
-    se: float | None
-    n: int
+    n: int  # comparisons
     ties: int
     mean_policy: float
     mean_opponent: float
@@ -115,18 +116,18 @@ WITH made AS (
 ), tested AS (
     SELECT iteration, avg(score_a) AS mean_policy, avg(score_b) AS mean_opponent,
         avg(CASE winner WHEN 'a' THEN 1 WHEN 'tie' THEN 0.5 ELSE 0 END) AS win_rate,
-        stddev_samp(CASE winner WHEN 'a' THEN 1 WHEN 'tie' THEN 0.5 ELSE 0 END) / sqrt(count(*)) AS win_rate_se,
         count(*) AS n, count(*) FILTER (winner = 'tie') AS ties,
         sum(len_a) / nullif(sum(len_b), 0) AS length_ratio
     FROM evals
     WHERE run_id = $run_id AND suite = $suite
     GROUP BY iteration
+    HAVING count(DISTINCT (model_a, model_b, annotator)) = 1  -- annotations may be about several models: no rate is theirs
 ), every AS (
     SELECT iteration FROM made UNION SELECT iteration FROM paired UNION SELECT iteration FROM tested
 )
 SELECT iteration, coalesce(prompts_generated, 0) AS prompts_generated, coalesce(prompts_kept, 0) AS prompts_kept,
     coalesce(pairs, 0) AS pairs, coalesce(pairs_kept, 0) AS pairs_kept, mean_gap, mean_initial, mean_draft,
-    mean_improved, mean_policy, mean_opponent, win_rate, win_rate_se, coalesce(n, 0) AS n, coalesce(ties, 0) AS ties,
+    mean_improved, mean_policy, mean_opponent, win_rate, coalesce(n, 0) AS n, coalesce(ties, 0) AS ties,
     length_ratio
 FROM every
 LEFT JOIN made USING (iteration)
@@ -136,16 +137,15 @@ LEFT JOIN tested USING (iteration)
 ORDER BY iteration
 """
 _WIN_RATES = """
-SELECT run_id, iteration, suite,
+SELECT run_id, iteration, suite, model_a, model_b, annotator,
     avg(CASE winner WHEN 'a' THEN 1 WHEN 'tie' THEN 0.5 ELSE 0 END) AS win_rate,
-    stddev_samp(CASE winner WHEN 'a' THEN 1 WHEN 'tie' THEN 0.5 ELSE 0 END) / sqrt(count(*)) AS se,
     count(*) AS n, count(*) FILTER (winner = 'tie') AS ties,
     avg(score_a) AS mean_policy, avg(score_b) AS mean_opponent
 FROM evals
 WHERE ($run_ids IS NULL OR list_contains($run_ids, run_id))
     AND (suite = $suite OR ($suite IS NULL AND suite <> $validation))
-GROUP BY run_id, iteration, suite
-ORDER BY run_id, suite, iteration
+GROUP BY run_id, iteration, suite, model_a, model_b, annotator
+ORDER BY run_id, suite, iteration, model_a, model_b, annotator
 """
 _ASPECTS = """
 SELECT r.iteration, r.role, s.aspect, avg(s.value) AS mean, count(*) AS answers

@@ -9,7 +9,6 @@ import numpy as np
 from synpo_lab.health.facts import Facts, Flags, Floats
 from synpo_lab.health.report import CheckResult, Judgement, Plot
 
-Z_95 = 1.959964  # two-sided 95 % of the normal distribution
 Rows = Mapping[int, tuple[float | None, str]]  # row of the facts -> the check's number for it, and a word on it
 
 
@@ -53,16 +52,6 @@ def flags(n: int, rows: Iterable[int]) -> Flags:
     marked = np.zeros(n, bool)
     marked[np.fromiter(rows, np.int64)] = True
     return marked
-
-
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n (Wilson, 1927); 0 to 1 for n = 0. Holds near 0 and 1 too, unlike the normal one."""
-    if n == 0:
-        return 0.0, 1.0
-    centre = (share + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
-    half = Z_95 / (1 + Z_95**2 / n) * math.sqrt(share * (1 - share) / n + Z_95**2 / (4 * n * n))
-    # The ends meet the share exactly at 0 and 1; rounding must not put them past it.
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def histogram(

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from synpo_lab.health.check import Check, Rows, around_zero, bars, histogram, wilson
+from synpo_lab.agreement import Z95, wilson
+from synpo_lab.health.check import Check, Rows, around_zero, bars, histogram
 from synpo_lab.health.facts import Facts, Floats
 from synpo_lab.health.report import CheckResult, Judgement, Plot, finite
 
@@ -23,7 +24,7 @@ def longer_is_chosen(facts: Facts) -> tuple[CheckResult, Rows]:
     unequal = difference[difference != 0]
     n = len(unequal)
     share = float((unequal > 0).mean()) if n else None
-    low, high = wilson(share, n) if share is not None else (None, None)
+    low, high = wilson(share * n, n) if share is not None else (None, None)
     difference = _difference(facts)
     plot = histogram(difference, "Difference in length", "characters, chosen − rejected", edges=around_zero(difference))
     told = CheckResult(
@@ -46,7 +47,7 @@ def length_only_judge(facts: Facts) -> tuple[CheckResult, Rows]:
     right, equal, wrong = ((difference > 0).sum(), (difference == 0).sum(), (difference < 0).sum())
     n = len(difference)
     accuracy = float((right + 0.5 * equal) / n) if n else None
-    low, high = wilson(accuracy, n) if accuracy is not None else (None, None)
+    low, high = wilson(accuracy * n, n) if accuracy is not None else (None, None)
     told = {"agrees": float(right), "equal length": float(equal), "disagrees": float(wrong)}
     result = CheckResult(
         name="length-only judge", group="length",
@@ -111,7 +112,7 @@ def _fisher(rho: float, n: int) -> tuple[float, float]:
     """Fisher's z, with Spearman's variance 1.06 / (n - 3) (Fieller et al., 1957)."""
     if abs(rho) >= 1:
         return rho, rho
-    z, half = np.arctanh(rho), 1.959964 * np.sqrt(1.06 / (n - 3))
+    z, half = np.arctanh(rho), Z95 * np.sqrt(1.06 / (n - 3))
     return float(np.tanh(z - half)), float(np.tanh(z + half))
 
 

@@ -76,7 +76,7 @@ def _add(example: Example, rows: dict[str, _Rows]) -> None:
         rows["responses"].add(response, _key(response_id))
         _add_scores(response_id, said, example.scorer, rows["scores"])
     if example.compared is not None:
-        _add_comparison(prompt_id, example.compared, rows["evals"])
+        _add_comparison(prompt_id, example.compared, example.scorer, rows["evals"])
     if example.chosen is not None and example.rejected is not None:
         pair = _pair(prompt_id, example, example.chosen, example.rejected)
         rows["pairs"].add(pair, _key(pair.pair_id))
@@ -88,14 +88,15 @@ def _add_scores(response_id: str, said: Said, scorer: str, scores: _Rows) -> Non
         scores.add(Score(ITERATION, response_id, scorer, aspect, value), _key(response_id) ^ _mark(scorer, aspect))
 
 
-def _add_comparison(prompt_id: str, compared: Compared, evals: _Rows) -> None:
+def _add_comparison(prompt_id: str, compared: Compared, annotator: str, evals: _Rows) -> None:
     a, b, share = compared.a, compared.b, compared.preference
     a_id, b_id = response_id_of(prompt_id, a), response_id_of(prompt_id, b)
     winner: Any = "tie" if share == 0.5 else "a" if share > 0.5 else "b"
     result = EvalResult(
-        ITERATION, SUITE, prompt_id, a.model, b.model, a_id, b_id, share, 1 - share, winner, len(a.text), len(b.text)
-    )
-    evals.add(result, _key(a_id) ^ _key(b_id[::-1]))
+        ITERATION, SUITE, prompt_id, a.model, b.model, a_id, b_id, share, 1 - share, winner, len(a.text), len(b.text),
+        annotator,
+    )  # fmt: skip
+    evals.add(result, _key(content_id("verdict", a_id, b_id, annotator)))
 
 
 def _pair(prompt_id: str, example: Example, chosen: Said, rejected: Said) -> Pair:

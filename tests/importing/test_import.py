@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage import Database, RunStore
+from storage.queries import win_rate_curve
 from storage.staging import INCOMING
 from storage.state import read_state, set_state
 from synpo_lab.config import load
@@ -138,6 +139,18 @@ def test_annotations_become_evaluations_with_the_soft_preference(imported: Impor
     assert (pair.chosen, pair.chosen_score, pair.gap) == ("base", 0.75, 0.5)
     assert {score.scorer for score in run.read(Score)} == {"j"}
     assert first.response_a in run.ids(Response)
+
+
+def test_every_annotators_verdict_is_kept(imported: Imported, tmp_path: Path) -> None:
+    row = {"instruction": "p", "output_1": "base", "generator_1": "gpt4", "output_2": "ours", "generator_2": "M"}
+    verdicts = [("j1", 1.9), ("j2", 1.2), ("j1", 1.9)]
+    as_jsonl(tmp_path / "rows.jsonl", [row | {"annotator": who, "preference": share} for who, share in verdicts])
+    run = imported(tmp_path / "rows.jsonl")
+    assert [round(result.score_a, 3) for result in run.read(EvalResult)] == [0.9, 0.2]
+    assert summary(run).rows["evals"] == 2
+    with Database_of(run.folder.parent.parent) as database:
+        told = [(one.annotator, one.n, one.win_rate) for one in win_rate_curve(database, ["data"])]
+    assert told == [("j1", 1, 1.0), ("j2", 1, 0.0)]
 
 
 def test_what_was_refused_is_kept_with_its_lines(imported: Imported, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The Data page, and what the Overview and the Iterations page show of an imported data set."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,20 @@ def test_overview_of_annotations_names_both_models_and_the_judges_mean(lab: Lab)
     results = data_set.results(lab, lab.run("judged"))
     for said in ("gpt4", "&lt;b&gt;M", "75.0%", "100.0%"):
         assert said in results
+
+
+def test_several_judged_models_are_told_one_by_one(home: Path) -> None:
+    rows = [
+        JUDGED | {"generator_2": model, "instruction": str(n), "preference": 1 + won, "output_2": f"{model} {n}"}
+        for model, won in (("good", 1), ("bad", 0))
+        for n in range(3)
+    ]
+    imported(home.parent, "several", rows)
+    with closing(Lab(home)) as lab:
+        table = str(data_set.results(lab, lab.run("several"))).partition("What the judge said")[2]
+    cells = [re.findall(r">([^<>]+)<", row)[:5] for row in table.split("<tr>")[2:]]
+    assert cells == [["good", "gpt4", "annotator", "100.0%", "100.0%"], ["bad", "gpt4", "annotator", "0.0%", "0.0%"]]
+    assert "43.9% to 100.0%" in table  # 3 of 3 (Wilson), not 100 % to 100 %
 
 
 def test_overview_of_answers_alone_says_how_they_become_pairs(lab: Lab) -> None:

@@ -86,15 +86,14 @@ def test_the_overview_counts_and_averages_what_was_written(database: Database, s
         assert row.mean_policy == pytest.approx(fmean(e.score_a for e in results))
         assert row.mean_opponent == pytest.approx(fmean(e.score_b for e in results))
         assert row.win_rate == pytest.approx(fmean(points))
-        assert row.win_rate_se == pytest.approx(stdev(points) / math.sqrt(len(points)))
         assert (row.n, row.ties) == (len(results), sum(e.winner == "tie" for e in results))
         assert row.length_ratio == pytest.approx(sum(e.len_a for e in results) / sum(e.len_b for e in results))
 
 
-def test_one_comparison_has_a_win_rate_and_no_standard_error(tiny_store: TinyStore) -> None:
+def test_one_comparison_has_a_win_rate_and_no_length_ratio_against_an_empty_answer(tiny_store: TinyStore) -> None:
     result = EvalResult(1, "pocket", "p", "M_1", "M_0", "a", "b", 1.0, 0.5, "a", 3, 0)
     (row,) = queries.run_overview(Database(tiny_store([result])), "run")
-    assert (row.win_rate, row.win_rate_se, row.n, row.length_ratio, row.pairs) == (1.0, None, 1, None, 0)
+    assert (row.win_rate, row.n, row.length_ratio, row.pairs) == (1.0, 1, None, 0)
 
 
 def test_win_rates_of_several_runs_leave_validation_out(tiny_store: TinyStore, small_run: list[Any]) -> None:
@@ -106,8 +105,25 @@ def test_win_rates_of_several_runs_leave_validation_out(tiny_store: TinyStore, s
     ]  # fmt: skip
     (overview, _) = queries.run_overview(database, "a")
     assert curve[0].win_rate == overview.win_rate
-    assert [point.run_id for point in queries.win_rate_curve(database, ["b"], "validation")] == ["b", "b"]
+    grid = queries.win_rate_curve(database, ["b"], "validation")
+    assert [(point.run_id, point.iteration, point.model_a.partition("-")[2]) for point in grid] == [
+        ("b", 1, "beta=10"), ("b", 1, "beta=4"), ("b", 2, "beta=10"), ("b", 2, "beta=4"),
+    ]  # fmt: skip
     assert queries.win_rate_curve(database, []) == []
+
+
+def test_models_that_are_compared_in_one_suite_are_never_one_win_rate(tiny_store: TinyStore) -> None:
+    verdicts = [("good", "a", "a"), ("good", "b", "a"), ("bad", "a", "b"), ("bad", "b", "b"), ("good", "b", "tie")]
+    results = [
+        EvalResult(1, "imported", prompt, model, "base", f"{model}{n}", f"base{prompt}", 1.0, 0.0, winner, 1, 1)
+        for n, (model, prompt, winner) in enumerate(verdicts)
+    ]  # fmt: skip
+    prompt = Prompt(1, "a", "a prompt", [], None, "import", "kept", None)
+    database = Database(tiny_store([prompt, *results]))
+    told = [(row.model_a, row.win_rate, row.n, row.ties) for row in queries.win_rate_curve(database)]
+    assert told == [("bad", 0.0, 2, 0), ("good", pytest.approx(5 / 6), 3, 1)]
+    (overview,) = queries.run_overview(database, "run")
+    assert (overview.win_rate, overview.n) == (None, 0)
 
 
 def test_suites_are_listed_with_validation_last(database: Database) -> None:
