@@ -161,9 +161,24 @@ def _loose_files(folder: Path) -> Source:
         found = sorted(path for path in folder.rglob(pattern) if path.name not in NOT_DATA and path.is_file())
         if found:
             chosen = [path for path in found if path.name.startswith(TRAIN) or path.parent.name == TRAIN] or found
-            note = f"{len(chosen)} of {len(found)} files: those of {TRAIN!r}" if len(chosen) < len(found) else ""
+            note = "; ".join(filter(None, [_of_the_split(chosen, found), _passed_over(folder, found)]))
             return Source(str(folder), _container(chosen[0]), tuple(chosen), note)
     raise StorageFault(f"{folder} holds no data files", hint=_KINDS)
+
+
+def _of_the_split(chosen: Sequence[Path], found: Sequence[Path]) -> str:
+    return f"{len(chosen)} of {len(found)} files: those of {TRAIN!r}" if len(chosen) < len(found) else ""
+
+
+def _passed_over(folder: Path, found: Sequence[Path]) -> str:
+    """The data files of other kinds, which are not read."""
+    every = {path for pattern in PATTERNS for path in folder.rglob(pattern) if path.is_file()}
+    others = sorted(path for path in every - {*found} if path.name not in NOT_DATA)
+    if not others:
+        return ""
+    named = ", ".join(str(path.relative_to(folder)) for path in others[:3])
+    more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+    return f"passed over, of another kind than {found[0].name}: {named}{more}; give them as a file each"
 
 
 def _json(path: Path) -> dict[str, Any]:

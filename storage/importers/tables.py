@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from storage.errors import StorageFault, explained
 from storage.importers.blocks import BLOCK_ROWS, Batch, Block
+from storage.importers.texts import distinct
 
 READ_AHEAD = 1 << 20
 
@@ -61,6 +62,8 @@ def _batches(batches: Iterator[pa.RecordBatch], path: Path, name: str) -> Iterat
     first = 1
     try:
         for batch in batches:
+            if first == 1:
+                distinct(batch.schema.names, path)
             yield Batch(name, first, batch)
             first += batch.num_rows
     except pa.ArrowException as error:

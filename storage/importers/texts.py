@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -26,6 +27,7 @@ from storage.importers.blocks import (
 
 GZIP = b"\x1f\x8b"
 CHUNK = 1 << 20
+BEHIND_THE_ARRAY = "there is more behind the end of the array"
 DELIMITERS = (",", "\t", ";", "|")
 
 
@@ -156,6 +158,10 @@ def _items(file: IO[bytes]) -> Iterator[Found]:
             yield Found(number, None, fault.partition(":")[0], f"{fault}; nothing behind this item can be read")
             return
         yield as_found(number, value)
+    text.at += 1  # the closing bracket
+    if text.skip(" \t\r\n\0\x1a"):
+        behind = text.text[text.at : text.at + 60]
+        yield Found(number + 1, None, BEHIND_THE_ARRAY, f"it begins with {behind!r}; nothing of it is read")
 
 
 def _item(text: _Text, decoder: json.JSONDecoder) -> tuple[Any, str]:
@@ -189,8 +195,16 @@ def _records(file: IO[bytes]) -> Iterator[Found]:
                 yield cells
             elif header is None:
                 header = [cell.strip() for cell in cells]
+                distinct(header, getattr(file, "name", "the file"))
             elif cells:
                 yield _record(reader.line_num, header, cells)
+
+
+def distinct(names: Iterable[str], path: object) -> None:
+    """StorageFault when two columns have one name: only one of them would be read."""
+    twice = [name for name, times in Counter(names).items() if times > 1 and name]
+    if twice:
+        raise StorageFault(f"{path} has two columns named {twice[0]!r}", hint="rename one of them, or take it out")
 
 
 def _cells(reader: Any) -> list[str] | Found | None:

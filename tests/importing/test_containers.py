@@ -98,6 +98,16 @@ def test_behind_a_broken_item_of_an_array_nothing_is_guessed(tmp_path: Path) -> 
     assert "nothing behind this item" in found[2].detail
 
 
+@pytest.mark.parametrize("behind", ['[{"a": 2}]', '{"a": 2}', "oops"])
+def test_what_stands_behind_an_array_is_told_and_not_lost_silently(behind: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(f'[{{"a": 1}}]\n{behind}')
+    first, second = found_in(path)
+    assert (first.row, second.row, second.number) == ({"a": 1}, None, 2)
+    assert second.fault == "there is more behind the end of the array"
+    assert behind[:5] in second.detail
+
+
 @pytest.mark.parametrize("text", ['[{"a": 1}, {"a": 2}', '[{"a": 1}, {"a": 2},'])
 def test_a_torn_array_gives_what_is_whole(text: str, tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
@@ -118,6 +128,22 @@ def test_csv_keeps_line_breaks_in_cells_and_names_wrong_lines(tmp_path: Path) ->
     path.write_text('prompt,chosen,rejected\n"a\nb",c,d\nonly,two\nx,"y"z,w\ne,f,g\n', encoding="utf-8")
     assert [found.row["prompt"] for found in found_in(path) if found.row] == ["a\nb", "e"]
     assert faults_of(path) == [(4, "cells and header do not match"), (5, "not CSV")]
+
+
+def test_two_columns_of_one_name_are_refused_since_one_would_be_lost(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,chosen,rejected,chosen\na,b,c,d\n")
+    rows = pa.table([["a"], ["b"], ["c"]], names=["prompt", "chosen", "chosen"])
+    with pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as file, pa.ipc.new_stream(file, rows.schema) as writer:
+        writer.write_table(rows)
+    for name in ("rows.csv", "rows.arrow"):
+        with pytest.raises(StorageFault, match="two columns named 'chosen'") as caught:
+            found_in(tmp_path / name)
+        assert caught.value.hint
+
+
+def test_a_header_may_have_several_cells_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,,\na,b,c\n")
+    assert [found.row["prompt"] for found in found_in(tmp_path / "rows.csv") if found.row] == ["a"]
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
@@ -229,6 +255,15 @@ def test_a_folder_of_parquet_files_is_read_in_order_and_of_its_splits_train(tmp_
     (tmp_path / "dataset_infos.json").write_text("{}")
     assert [found.row for found in found_in(tmp_path)] == [{"prompt": "a"}, {"prompt": "b"}]
     assert "2 of 3 files" in open_source(str(tmp_path)).note
+
+
+def test_files_of_a_folder_that_are_of_another_kind_are_told(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "below/b.csv", "c.json", "d.json", "e.tsv", "state.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text('{"prompt": "a"}\n')
+    source = open_source(str(tmp_path))
+    assert [path.name for path in source.files] == ["a.jsonl"]
+    assert "passed over, of another kind than a.jsonl: below/b.csv, c.json, d.json and 1 more" in source.note
 
 
 def test_saved_datasets_cannot_name_files_outside_their_folder(tmp_path: Path) -> None:
