@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict
@@ -163,7 +164,7 @@ class LabTrainer(Trainer):  # type: ignore[misc]
             self.accelerator.free_memory = lambda *objects: objects
         self.model_accepts_loss_kwargs = True  # our loss is already a mean over the whole optimiser step
         self._task, self._write = task, log
-        model.forward = task.loss
+        model.forward = partial(task.loss)  # of a method, accelerate would bind the function to the model
         self._sums: Tensors = {}
         self._items, self._tokens, self._since = 0, 0, 0.0
 

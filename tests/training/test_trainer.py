@@ -18,7 +18,7 @@ from synpo_lab.errors import MissingExtra, TrainingError
 from synpo_lab.training import trainer
 from synpo_lab.training.batches import BucketSampler
 from synpo_lab.training.sft import SFT, train_sft
-from synpo_lab.training.trainer import LabTrainer, TrainingStopped, _too_large
+from synpo_lab.training.trainer import LabTrainer, TrainingStopped, _run, _too_large
 from synpo_lab.training.weights import _without_dropout
 from tests.tiny_model import tiny_llama
 
@@ -120,6 +120,26 @@ def test_running_out_of_memory_names_the_setting_to_lower(
     with pytest.raises(TrainingError, match="8 rows per forward") as caught:
         train_sft(base, rows, CONFIG, tmp_path / "out", seed=0, device="cpu")
     assert "micro_batch_size" in caught.value.hint
+
+
+def test_a_training_in_bfloat16_learns(base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where accelerate wraps the model's forward; asked for bfloat16, it does so on a CPU too."""
+    real, wrapped = trainer._arguments, []
+
+    def in_bfloat16(*asked: Any) -> Any:
+        arguments = real(*asked)
+        arguments.bf16, arguments.mixed_precision = True, "bf16"
+        return arguments
+
+    def run(trained: LabTrainer, *rest: Any) -> None:
+        _run(trained, *rest)
+        wrapped.append(trained.accelerator.native_amp)
+
+    monkeypatch.setattr(trainer, "_arguments", in_bfloat16)
+    monkeypatch.setattr(trainer, "_run", run)
+    found = losses(base, rows, tmp_path / "out", config=CONFIG.model_copy(update={"epochs": 6}))
+    assert wrapped == [True]
+    assert found[-1] < found[0] / 2
 
 
 def test_out_of_memory_names_every_remedy_that_is_left(base: Path, tmp_path: Path, rows: Rows) -> None:
