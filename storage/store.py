@@ -121,6 +121,12 @@ class RunStore:
     def models(self) -> Path:
         return self.folder / "models"
 
+    def rewrite(self, config_yaml: str, info: dict[str, Any]) -> None:
+        """Put another run.yaml and run.json in the place of the run's."""
+        self._check_writable()
+        write_text(self.folder / "run.json", json.dumps(info, default=str))
+        write_text(self.folder / "run.yaml", schema.whole_text(config_yaml))
+
     def append(self, records: Iterable[Any]) -> int:
         """Write records of any of the tables' types as they come; return how many were new.
 

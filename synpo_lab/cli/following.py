@@ -66,7 +66,8 @@ def _say_end(home: Path, last: RunStatus, *, as_json: bool, option: str) -> None
         f"{last.run_id} {last.state} after {duration(last.elapsed)}" + (f": {last.message}" if last.message else "")
     )
     if last.state != "finished":
-        typer.echo(f"go on with it by `synpo-lab resume {last.run_id}{option}`")
+        mend = " (with --set KEY=VALUE, what the hint names)" if last.state == "failed" else ""
+        typer.echo(f"go on with it by `synpo-lab resume {last.run_id}{option}`{mend}")
     return None
 
 

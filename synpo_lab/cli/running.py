@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from synpo_lab.jobs import RunStatus
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `synpo-lab status` shows it.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, for example filter.min_gap=0.3.")
+]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Do not follow the run: start it and return.")]
 
 
@@ -23,10 +26,7 @@ def run(
     run_id: Annotated[
         str | None, typer.Option("--run-id", metavar="ID", help="Default: the config's name and the time.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key, for example filter.min_gap=0.3."),
-    ] = None,
+    overrides: Overrides = None,
     detach: Detach = False,
     as_json: AsJson = False,
 ) -> None:
@@ -42,15 +42,24 @@ def run(
         started(run_id, home, folder, after=0, detach=detach, as_json=as_json)
 
 
-def resume(run_id: RunId, home: Home = None, detach: Detach = False, as_json: AsJson = False) -> None:
-    """Go on with a stopped, interrupted or failed run. Nothing that was finished is done again."""
+def resume(
+    run_id: RunId,
+    home: Home = None,
+    overrides: Overrides = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a stopped, interrupted or failed run. Nothing that was finished is done again.
+
+    --set changes how things are computed (engine, training, micro_batch_size ...), and sections nothing is made with yet.
+    """
     from synpo_lab.home import open_home
     from synpo_lab.jobs import resume as resume_run
 
     folder = open_home(home)
     after = _log_size(folder, run_id)
     with ctrl_c_leaves_going(run_id, home):
-        resume_run(folder, run_id)
+        resume_run(folder, run_id, overrides or [])
         started(run_id, home, folder, after=after, detach=detach, as_json=as_json)
 
 

@@ -16,7 +16,7 @@ from synpo_lab.home import open_home, open_store, storage_errors
 from synpo_lab.importing.plan import AUTO, make_plan
 from synpo_lab.importing.summary import IMPORTED, Summary
 from synpo_lab.jobs import launch
-from synpo_lab.jobs.launching import with_absolute_paths
+from synpo_lab.jobs.paths import with_absolute_paths
 from synpo_lab.jobs.provenance import stored_config
 
 RECIPE = "import"

@@ -21,7 +21,8 @@ from storage.state import NEEDS_WORKER, read_state
 from synpo_lab.config import RunConfig, load
 from synpo_lab.errors import RunError
 from synpo_lab.home import open_home, open_store, storage_errors
-from synpo_lab.jobs.launching import new_run_id, start_worker, with_absolute_paths
+from synpo_lab.jobs.launching import new_run_id, start_worker
+from synpo_lab.jobs.paths import with_absolute_paths
 from synpo_lab.jobs.provenance import provenance, stored_config
 from synpo_lab.records import TABLES, EvalResult, Note, Pair, PairLogp, Response, Score, TrainStep
 from synpo_lab.run import Run

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from storage import RunStore
@@ -13,13 +14,13 @@ from storage.state import NEEDS_WORKER, read_state
 from synpo_lab.config import RunConfig
 from synpo_lab.errors import RunError
 from synpo_lab.home import open_home, open_store, storage_errors
+from synpo_lab.jobs.changing import change
+from synpo_lab.jobs.paths import with_absolute_paths
 from synpo_lab.jobs.provenance import provenance, stored_config
 from synpo_lab.jobs.watching import log_tail
 
 WORKER = (sys.executable, "-P", "-m", "synpo_lab.jobs.worker")  # -P: nothing in the current folder shadows a module
 START_SECONDS = 30.0
-# Words that name no file even where a file of that name lies about.
-BUILT_IN = {"", "pocket", "seeds", "none", "plain", "fsdp", "zero2"}
 REPORTED = {0, 2}  # a worker's exit codes: it said how the run ended, or another worker had the run
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -39,8 +40,11 @@ def launch(home: Path, config: RunConfig, run_id: str | None = None, *, name: st
     return run_id
 
 
-def resume(home: Path, run_id: str) -> None:
-    """Start a stopped, interrupted or failed run's worker again. RunError when it is alive or finished."""
+def resume(home: Path, run_id: str, changes: Sequence[str] = ()) -> None:
+    """Start a stopped, interrupted or failed run's worker again, with `changes` ("engine.batch_size=8") to its config.
+
+    RunError when it is alive or finished, or when what a change would touch is made already (see jobs.changing).
+    """
     open_home(home)
     with storage_errors():
         run = open_store(home).run(run_id)
@@ -53,7 +57,7 @@ def resume(home: Path, run_id: str) -> None:
             raise RunError(
                 f"run {run_id} is {state}: there is nothing to resume", hint="start another with `synpo-lab run`"
             )
-        start_worker(run, stored_config(run))
+        start_worker(run, change(run, changes) if changes else stored_config(run))
 
 
 def new_run_id(name: str) -> str:
@@ -61,25 +65,6 @@ def new_run_id(name: str) -> str:
     word = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name.lower()).strip("-")
     suffix = "".join(secrets.choice(ALPHABET) for _ in range(4))
     return f"{word[:40] or 'run'}-{time.strftime('%Y%m%d-%H%M')}-{suffix}"
-
-
-def with_absolute_paths(config: RunConfig) -> RunConfig:
-    """The config with its files and folders named from the root: the worker, a resume and a fork may sit elsewhere."""
-    evaluation = config.evaluation.model_copy(update={"suite": _absolute(config.evaluation.suite)})
-    keywords = config.keywords.model_copy(update={"source": _absolute(config.keywords.source)})
-    source = config.source.model_copy(update={"paths": [_absolute(path) for path in config.source.paths]})
-    training = config.training.model_copy(update={"accelerate": _absolute(config.training.accelerate)})
-    models = {"model": _absolute(config.scorer.model or ""), "reference": _absolute(config.scorer.reference or "")}
-    scorer = config.scorer.model_copy(update={name: path or None for name, path in models.items()})
-    named = {name: _absolute(getattr(config, name)) for name in ("policy", "seeds", "chat_template")}
-    sections = {"evaluation": evaluation, "keywords": keywords, "source": source, "training": training}
-    return config.model_copy(update={**named, **sections, "scorer": scorer})
-
-
-def _absolute(value: str) -> str:
-    path = Path(value).expanduser()
-    keeps = not value or value in BUILT_IN or value.startswith("hub:") or not path.exists()
-    return value if keeps else str(path.absolute())
 
 
 def start_worker(run: RunStore, config: RunConfig) -> None:

@@ -15,6 +15,8 @@ import yaml
 
 from storage.state import read_state
 from synpo_lab import jobs
+from synpo_lab.home import open_store
+from synpo_lab.jobs.provenance import stored_config
 
 COUNTING_CLI = Path(__file__).parent / "counting_cli.py"
 
@@ -123,8 +125,11 @@ def test_stop_and_resume_from_the_command_line(cli: Any, counting: Path, tmp_pat
     cli("run", config, "--home", counting, "--run-id", "mine", "--detach")
     stopped = cli("stop", "mine", "--home", counting)
     assert (stopped.code, "resume mine --home" in stopped.out) == (0, True)
-    resumed = cli("resume", "mine", "--home", counting, "--json")
+    refused = cli("resume", "mine", "--home", counting, "--set", "seed=3")
+    assert (refused.code, "seed: the whole run follows from it" in refused.err) == (2, True)
+    resumed = cli("resume", "mine", "--home", counting, "--set", "engine.batch_size=3", "--json")
     assert lines(resumed.out)[-1]["state"] == "finished"
+    assert stored_config(open_store(counting).run("mine")).engine.batch_size == 3
 
 
 def test_status_lists_runs_and_tells_of_one(cli: Any, counting: Path, counting_config: Path) -> None:

@@ -18,7 +18,7 @@ from synpo_lab import jobs
 from synpo_lab.config import RunConfig
 from synpo_lab.errors import ConfigError, RunError, StorageError
 from synpo_lab.home import open_store
-from synpo_lab.jobs import launching
+from synpo_lab.jobs import launching, paths
 from synpo_lab.records import Prompt
 
 
@@ -240,7 +240,7 @@ def test_files_in_a_config_are_stored_with_their_whole_path(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     (tmp_path / "seeds.jsonl").touch()
     (tmp_path / "pocket").mkdir()
-    pinned = launching.with_absolute_paths(RunConfig(seeds="seeds.jsonl", policy="pocket"))
+    pinned = paths.with_absolute_paths(RunConfig(seeds="seeds.jsonl", policy="pocket"))
     assert (pinned.seeds, pinned.policy) == (str(tmp_path / "seeds.jsonl"), "pocket")
 
 
@@ -256,13 +256,13 @@ def test_a_scorers_models_and_other_files_are_named_from_the_root_too(
             "chat_template": "chat.jinja", "training": {"accelerate": "shard.yaml"},
         }
     )  # fmt: skip
-    pinned = launching.with_absolute_paths(given)
+    pinned = paths.with_absolute_paths(given)
     assert (pinned.scorer.model, pinned.scorer.reference) == (str(tmp_path / "judge"), str(tmp_path / "other"))
     assert (pinned.chat_template, pinned.training.accelerate) == (
         str(tmp_path / "chat.jinja"),
         str(tmp_path / "shard.yaml"),
     )
-    plain = launching.with_absolute_paths(RunConfig())
+    plain = paths.with_absolute_paths(RunConfig())
     assert (plain.scorer.model, plain.chat_template, plain.training.accelerate) == (None, "", "")
 
 
