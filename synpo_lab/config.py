@@ -369,7 +369,7 @@ class ScorerConfig(Section):
     revision: str | None = Field(None, description="Commit or tag of a hub model. Stored with every score.")
     reference: str | None = Field(None, description="implicit: the policy whose log-probs are subtracted.")
     trust_remote_code: bool = Field(
-        False, description="Let the scorer's repository run its own code (ArmoRM needs it). Off unless you know it."
+        False, description="Let the scorer's repository run its own code. ArmoRM needs none. Off unless you know it."
     )
     aspects: list[str] = Field([], description="multi-objective: names of the objectives. Default: ArmoRM's own 19.")
     batch_size: int = Field(16, ge=1, description="Answers read together. Halved when memory runs out.")

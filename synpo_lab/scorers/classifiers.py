@@ -1,25 +1,26 @@
 """Reward models that are sequence classifiers: one number per answer, or one per objective.
 
 Skywork-Reward, FsfairX and their kin are `AutoModelForSequenceClassification` with one label: the reward is the logit.
-ArmoRM (arXiv 2406.12845) has a class of its own, which needs `trust_remote_code`: `score` is the reward, `rewards` its 19
-objectives before the gate. What is read is the chat template's whole rendering, as their model cards do it.
+Of several objectives, ArmoRM's class is ours (armorm.py); others need their repository's own code: `score` is the reward,
+`rewards` the objectives before the gate. What is read is the chat template's whole rendering, as their model cards do it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from synpo_lab.chat import encode_chats
 from synpo_lab.config import ScorerConfig
 from synpo_lab.engines.base import Check, never
 from synpo_lab.errors import ModelError
-from synpo_lab.models import load_tokenizer
+from synpo_lab.models import HUB, load_tokenizer
+from synpo_lab.scorers import armorm
 from synpo_lab.scorers.base import Aspects
 from synpo_lab.scorers.batching import Batches, free_cache, padded
 from synpo_lab.scorers.identity import identity, where
-from synpo_lab.scorers.loading import load_weights
+from synpo_lab.scorers.loading import load_weights, loading
 
 ARMO = (
     "helpsteer-helpfulness helpsteer-correctness helpsteer-coherence helpsteer-complexity helpsteer-verbosity "
@@ -50,15 +51,17 @@ class RewardModel:
         self._model = None
         free_cache()
 
-    def _encode(self, rows: Sequence[tuple[str, str]]) -> list[list[int]]:
+    def _encode(self, rows: Sequence[tuple[str, str]]) -> Sequence[Any]:
         """Token ids; of a chat that is too long the end, where the reward is read."""
         self._load()
+        return [ids[-self._most() :] for ids in encode_chats(self._tokenizer, rows)]
+
+    def _most(self) -> int:
         context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        most = min(self._config.max_length, context or self._config.max_length)
-        return [ids[-most:] for ids in encode_chats(self._tokenizer, rows)]
+        return min(self._config.max_length, context or self._config.max_length)
 
     @torch.inference_mode()
-    def _numbers(self, ids: list[list[int]]) -> list[Aspects]:
+    def _numbers(self, ids: list[Any]) -> list[Aspects]:
         config, alone = self._model.config.get_text_config(), self._own_padding
         pad = padding(ids, config.vocab_size) if alone is None else alone
         config.pad_token_id = self._model.config.pad_token_id = pad
@@ -81,21 +84,49 @@ class RewardModel:
         self._tokenizer = load_tokenizer(
             where(config), trust_remote_code=config.trust_remote_code, revision=config.revision
         )
-        self._model = load_weights(AutoModelForSequenceClassification, config)
+        self._model = load_weights(self._kind(), config)
         padding_id = self._model.config.get_text_config().pad_token_id
         self._own_padding = padding_id if padding_id is not None and padding_id >= 0 else None
+
+    def _kind(self) -> Any:
+        """The class that is asked for the weights."""
+        return AutoModelForSequenceClassification
 
 
 class MultiObjectiveModel(RewardModel):
     """total = the gated sum `score`; each objective of `rewards` is an aspect."""
+
+    def _kind(self) -> Any:
+        name, trust = where(self._config), self._config.trust_remote_code
+        config = loading(
+            name,
+            lambda: AutoConfig.from_pretrained(
+                name.removeprefix(HUB), revision=self._config.revision, trust_remote_code=trust
+            ),
+        )
+        return armorm.ArmoRM if armorm.ARCHITECTURE in (config.architectures or ()) else super()._kind()
+
+    def _encode(self, rows: Sequence[tuple[str, str]]) -> Sequence[Any]:
+        self._load()
+        if isinstance(self._model, armorm.ArmoRM):
+            return armorm.encode(self._tokenizer, rows, self._most())
+        return super()._encode(rows)
+
+    @torch.inference_mode()
+    def _numbers(self, ids: list[Any]) -> list[Aspects]:
+        if not isinstance(self._model, armorm.ArmoRM):
+            return super()._numbers(ids)
+        device = self._model.device
+        gates = torch.tensor([chat.gate for chat in ids], device=device)
+        return self._read(self._model(**padded([chat.ids for chat in ids], 0, device), gates=gates))
 
     def _read(self, output: Any) -> list[Aspects]:
         scores, rewards = getattr(output, "score", None), getattr(output, "rewards", None)
         if scores is None or rewards is None or rewards.ndim != 2:
             raise ModelError(
                 f"{where(self._config)} gives no `score` and `rewards`, as a multi-objective model does",
-                hint="for a classifier with one label use scorer.name: reward-model; ArmoRM's class is its repository's own: "
-                "set scorer.trust_remote_code: true if you trust it",
+                hint="for a classifier with one label use scorer.name: reward-model; a class of its repository's own needs "
+                "scorer.trust_remote_code: true, if you trust it",
             )
         names = self._names(rewards.shape[1])
         return [

@@ -34,6 +34,11 @@ def loading(name: str, load: Any) -> Any:
     try:
         return load()
     except ImportError as error:
+        if "cannot import name" in str(error):
+            raise ModelError(
+                f"the code of {name} was written for another version of what it imports: {_told(error)}",
+                hint="take a later scorer.revision of it, or another scorer",
+            ) from error
         raise MissingExtra(f"{name} needs a package: {_told(error)}", hint="install it beside the lab") from None
     except Exception as error:  # of many libraries, and of a repository's own code
         own_code = "trust_remote_code" in str(error)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from synpo_lab.config import ScorerConfig
-from synpo_lab.errors import ModelError
+from synpo_lab.errors import MissingExtra, ModelError
 from synpo_lab.scorers import open_scorer
 from synpo_lab.scorers.classifiers import ARMO
 from tests.scorers.tiny_scorers import classifier, rows_of_many_lengths, save
@@ -119,3 +119,14 @@ def test_a_plain_classifier_is_not_multi_objective(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="gives no `score` and `rewards`") as caught:
         scored(save(classifier(), tmp_path / "plain"), ROWS[:1])
     assert "reward-model" in caught.value.hint
+
+
+def test_code_written_for_another_transformers_is_told_from_a_missing_package(tmp_path: Path) -> None:
+    folder = repository(tmp_path / "old", 3)
+    (folder / "modeling_custom.py").write_text("from transformers import NoSuchDocstring\n" + MODELLING)
+    with pytest.raises(ModelError, match="written for another version"):
+        scored(folder, ROWS[:1])
+    other = repository(tmp_path / "lacking", 3)
+    (other / "modeling_custom.py").write_text("import a_package_nobody_has\n" + MODELLING)
+    with pytest.raises(MissingExtra, match="a_package_nobody_has"):
+        scored(other, ROWS[:1])
