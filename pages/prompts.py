@@ -245,8 +245,12 @@ def _told(state: TopicState) -> Markup:
     if state.made is None:
         return Markup('<p class="lab-place">no topics yet</p>')
     made = state.made
-    return Markup('<p class="lab-place">{} topics of {} prompts and seeds, by {}, found in {} s</p>').format(
-        count(made["topics"]), count(made["prompts"]), made["embeddings"], made["seconds"]
+    return Markup('<p class="lab-place">{} topics of {} prompts and seeds, by {}, found in {} s{}</p>').format(
+        count(made["topics"]),
+        count(made["prompts"]),
+        made["embeddings"],
+        made["seconds"],
+        f"; {made['cut']}" if made.get("cut") else "",
     )
 
 

@@ -1,6 +1,7 @@
 """From a run's prompts to its topics, in bounded memory: a sample is looked at closely, the rest is placed by it.
 
-  1. Read the prompts once and keep a sample of each group: seeds, evaluation prompts, the kept prompts of each round.
+  1. Read the prompts once and keep a sample of each group: seeds, evaluation prompts, the kept prompts of each round. Of
+     seeds and evaluation prompts, which others are compared with, more is kept than is fitted on: all, as a rule.
   2. Fit on the samples: the vectors, their latent space, the topics with their labels, the map.
   3. Read the prompts again, in batches: topic and place of each; nearest seed and evaluation prompt; how alike to its
      own group's sample.
@@ -12,6 +13,7 @@ words with 14,000 seeds took 7 minutes and 0.54 GB on one busy core; a pocket ru
 import heapq
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -64,35 +66,51 @@ class TopicsMade:
     topics: int
     embeddings: str  # "tfidf", or the folder of the model
     seconds: float
+    cut: str = ""  # in words: among how many of the seeds or evaluation prompts the nearest was sought, where not all
 
 
 @dataclass
 class Samples:
-    """What is kept of the first reading: of each group the items of lowest rank, in that order."""
+    """What is kept of the first reading: of each group the items of lowest rank, in that order.
+
+    `size` of them are fitted on; of seeds and evaluation prompts REFERENCES are kept, to compare others with.
+    """
 
     size: int
     by_group: dict[Group, list[tuple[int, str, Item]]] = field(default_factory=dict)
-    total: int = 0
+    seen: Counter[Kind] = field(default_factory=Counter)
 
     def add(self, item: Item) -> None:
         # A heap with the highest rank at its top, which is the one to go.
         heap = self.by_group.setdefault(item.group, [])
         entry = (-item.rank, item.prompt_id, item)
-        if len(heap) < self.size:
+        if len(heap) < (self.size if item.group[0] == "written" else max(self.size, REFERENCES)):
             heapq.heappush(heap, entry)
         elif entry > heap[0]:
             heapq.heapreplace(heap, entry)
-        self.total += 1
+        self.seen[item.group[0]] += 1
 
     def of(self, group: Group) -> list[Item]:
         return [item for _, _, item in sorted(self.by_group.get(group, []), key=lambda entry: (-entry[0], entry[1]))]
 
-    def of_kind(self, kind: Kind) -> list[Item]:
-        return [item for group in self.by_group if group[0] == kind for item in self.of(group)]
+    def references(self, kind: Kind) -> list[Item]:
+        """The seeds or evaluation prompts that others are compared with: those of lowest rank."""
+        kept = [item for group in self.by_group if group[0] == kind for item in self.of(group)]
+        return sorted(kept, key=lambda item: (item.rank, item.prompt_id))[:REFERENCES]
+
+    @property
+    def cut(self) -> str:
+        """In words, of which references there are more than others are compared with; "" where of none."""
+        names: dict[Kind, str] = {"seed": "seeds", "evaluation": "evaluation prompts"}
+        return "; ".join(
+            f"the nearest was sought among {REFERENCES:,} of {self.seen[kind]:,} {name}"
+            for kind, name in names.items()
+            if self.seen[kind] > REFERENCES
+        )
 
     def texts(self, limit: int) -> list[str]:
         """Different texts of all groups, in the order of their ranks."""
-        ranks = {item.text: item.rank for group in self.by_group for item in self.of(group)}
+        ranks = {item.text: item.rank for group in self.by_group for item in self.of(group)[: self.size]}
         return sorted(ranks, key=lambda text: (ranks[text], text))[:limit]
 
 
@@ -108,13 +126,13 @@ def write_topics(
     began = time.monotonic()
     with storage_errors(), _alone(run):
         samples = _samples(run, SAMPLED if embeddings == TFIDF else EMBEDDED)
-        if not samples.total:
+        if not samples.by_group:
             raise DataError(
                 f"run {run.run_id} has no prompts yet", hint="they come once the prompt generator is trained"
             )
         finder = _Finder(samples, number, embeddings)
         written = run.replace(Topic, _counted(finder.topics(_items(run)), count))
-        made = TopicsMade(written, finder.number, embeddings, round(time.monotonic() - began, 3))
+        made = TopicsMade(written, finder.number, embeddings, round(time.monotonic() - began, 3), samples.cut)
         run.mark(MARK, asdict(made))
     return made
 
@@ -134,8 +152,8 @@ class _Finder:
         self.number = int(found.max()) + 1
         self._labels = [*labels(texts, found, self._clusters.wordless), WORDLESS]
         self._plane = Plane(reduced[: 2 * ON_MAP])
-        self._seeds = _References(self._vectors, samples.of_kind("seed"))
-        self._evaluation = _References(self._vectors, samples.of_kind("evaluation"))
+        self._seeds = _References(self._vectors, samples.references("seed"))
+        self._evaluation = _References(self._vectors, samples.references("evaluation"))
         self._groups = {group: _Group(self._vectors, samples.of(group)[:COMPARED]) for group in samples.by_group}
 
     def topics(self, items: Iterable[Item]) -> Iterator[Topic]:
@@ -186,9 +204,9 @@ class _References:
     """Texts that others are compared with."""
 
     def __init__(self, vectors: Vectors, items: list[Item]) -> None:
-        self._ids = [item.prompt_id for item in items[:REFERENCES]]
-        self._by_text = {item.text: item.prompt_id for item in reversed(items[:REFERENCES])}
-        self._rows = vectors.of([item.text for item in items[:REFERENCES]]) if items else None
+        self._ids = [item.prompt_id for item in items]
+        self._by_text = {item.text: item.prompt_id for item in reversed(items)}
+        self._rows = vectors.of([item.text for item in items]) if items else None
 
     def nearest(self, batch: list[Item], rows: Matrix) -> _Nearest:
         if self._rows is None:

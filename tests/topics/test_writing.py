@@ -85,6 +85,33 @@ def test_a_copy_of_an_evaluation_prompt_overlaps_wholly_even_without_words(tiny_
     assert overlaps == [1.0, 0.0]
 
 
+def test_the_nearest_is_sought_among_all_seeds_however_few_are_fitted_on(
+    tiny_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The samples that the vectors are fitted on hold 5 of the 40 seeds; a copy of any seed still has novelty 0."""
+    monkeypatch.setattr(writing, "COMPARED", 5)
+    monkeypatch.setattr(writing, "SAMPLED", 15)
+    texts = [f"name {n} fruits of kind {n * n}" for n in range(40)]
+    seeds = [Seed(0, content_id("prompt", text), text, "gold", "train") for text in texts]
+    run = tiny_store([*seeds, *(prompt(1, text) for text in texts)]).run("run")
+    made = write_topics(run)
+    written = [row for row in run.read(Topic) if row.kind == "written"]
+    assert [(row.novelty, row.nearest_seed) for row in written] == [(0.0, row.prompt_id) for row in written]
+    assert made.cut == ""
+
+
+def test_more_seeds_than_can_be_compared_with_are_cut_and_that_is_told(
+    tiny_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "REFERENCES", 3)
+    monkeypatch.setattr(writing, "COMPARED", 2)
+    monkeypatch.setattr(writing, "SAMPLED", 4)
+    seeds = [Seed(0, content_id("prompt", str(n)), f"name {n} fruits", "gold", "train") for n in range(9)]
+    run = tiny_store([*seeds, prompt(1, "name 3 fruits")]).run("run")
+    write_topics(run)
+    assert (run.marker("topics") or {})["cut"] == "the nearest was sought among 3 of 9 seeds"
+
+
 def test_finding_topics_again_replaces_them_and_gives_the_same(run: RunStore) -> None:
     write_topics(run)
     before = list(run.read(Topic))
