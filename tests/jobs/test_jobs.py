@@ -130,13 +130,14 @@ def test_a_run_that_does_not_listen_is_killed_when_that_was_asked_for(counting: 
 
 
 def test_runs_of_a_home_take_turns_in_the_order_they_were_asked_for(counting: Path) -> None:
-    first = jobs.launch(counting, config(iterations=1, counts=40, pause=0.05))
+    first = jobs.launch(counting, config(iterations=1, counts=4_000, pause=0.05))
     second = jobs.launch(counting, config(iterations=1, counts=1))
     third = jobs.launch(counting, config(iterations=1, counts=1))
     messages = {status.run_id: status.message for status in jobs.status(counting)}
     assert (state(counting, second), state(counting, third)) == ("queued", "queued")
     assert messages[second] == f"behind {first}"
     assert messages[third] == f"behind {second}"
+    assert jobs.stop(counting, first)
     wait_for_state(counting, third, "finished")
     starts = {run_id: open_store(counting).run(run_id).events()[0][0]["at"] for run_id in (first, second, third)}
     ends = {run_id: open_store(counting).run(run_id).events()[0][-1]["at"] for run_id in (first, second, third)}
