@@ -7,6 +7,7 @@ FSDP, DeepSpeed) sees the whole computation; what the loss needs of the model it
 """
 
 import errno
+import gc
 import math
 import os
 import shutil
@@ -121,6 +122,16 @@ def train(
 
     Raises TrainingError when a row is longer than the model's context, the loss is not finite, memory or the disk is full.
     """
+    try:
+        _train(base, objective, config, out, rows, how)
+    finally:
+        _give_back()
+    return out
+
+
+def _train(
+    base: Base, objective: Callable[[Any, Any], Objective], config: TrainerConfig, out: Path, rows: int, how: Execution
+) -> None:
     device = _local(how.device)
     with tempfile.TemporaryDirectory(prefix="synpo-lab-") as scratch:
         arguments = _arguments(
@@ -140,11 +151,16 @@ def train(
             raise TrainingStopped(f"stopped after step {step} of {last}")
         with _disk(out, how.checkpoints):
             _save(trainer, trainee, out)
-    trainer.optimizer = trainer.lr_scheduler = None
-    trainer.accelerator.free_memory()
     if how.checkpoints and step == last and trainer.is_world_process_zero():
         shutil.rmtree(how.checkpoints, ignore_errors=True)
-    return out
+    trainer.accelerator.free_memory()
+
+
+def _give_back() -> None:
+    """Memory for the next stage: a trainer refers to itself, so that model and optimizer state outlive the last mention."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _save(trainer: "LabTrainer", trainee: Trainee, out: Path) -> None:

@@ -1,5 +1,6 @@
 import os
 import random
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,22 @@ def test_a_training_in_bfloat16_learns(base: Path, tmp_path: Path, rows: Rows, m
     found = losses(base, rows, tmp_path / "out", config=CONFIG.model_copy(update={"epochs": 6}))
     assert wrapped == [True]
     assert found[-1] < found[0] / 2
+
+
+def test_nothing_of_a_training_is_left_in_memory(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The optimizer's state and the model itself; on a GPU the next stage wants their place."""
+    left: list[weakref.ref[Any]] = []
+
+    def run(trained: LabTrainer, *rest: Any) -> None:
+        _run(trained, *rest)
+        optimizer = trained.optimizer.optimizer
+        left.extend(map(weakref.ref, (trained.model, optimizer, next(iter(optimizer.state.values()))["exp_avg"])))
+
+    monkeypatch.setattr(trainer, "_run", run)
+    losses(base, rows, tmp_path / "out")
+    assert [kept() is None for kept in left] == [True] * 3
 
 
 def test_out_of_memory_names_every_remedy_that_is_left(base: Path, tmp_path: Path, rows: Rows) -> None:
