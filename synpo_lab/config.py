@@ -380,6 +380,16 @@ class ScorerConfig(Section):
     )
     judge: JudgeConfig = Field(default_factory=JudgeConfig, description="For judge and pairwise-judge.")
 
+    @model_validator(mode="after")
+    def _a_judge_has_one_name(self) -> Self:
+        engine = self.judge.engine
+        served = engine.openai.model if engine.kind == "openai" and self.name in {"judge", "pairwise-judge"} else None
+        if served and self.model and served != self.model:
+            raise ValueError(
+                f"model = {self.model} and judge.engine.openai.model = {served} are two names for the judge: leave one out"
+            )
+        return self
+
 
 class FilterConfig(Section):
     """Which pairs are kept. A rule is off when it is null (false, an empty list); storage/pair_filter.py is what it means."""

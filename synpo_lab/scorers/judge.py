@@ -99,8 +99,12 @@ class _Asked:
     """An engine that is asked texts and whose completions are read by a strict reader, twice if need be."""
 
     def __init__(self, config: ScorerConfig, text: str) -> None:
-        served = config.judge.engine.openai.model if config.judge.engine.kind == "openai" else None
-        self._config = config.model_copy(update={"model": config.model or served})
+        engine = config.judge.engine
+        if engine.kind == "openai":  # one name for what is asked and for what is stored with the scores
+            model = config.model or engine.openai.model
+            engine = engine.model_copy(update={"openai": engine.openai.model_copy(update={"model": model})})
+            config = config.model_copy(update={"model": model})
+        self._config, self._with = config, engine
         self.name = identity(self._config, text)
         self._engine: Engine | None = None
 
@@ -129,7 +133,7 @@ class _Asked:
         if self._engine is None:
             config = self._config
             self._engine = open_engine(
-                "judge", where(config), config.judge.engine, trust_remote_code=config.trust_remote_code, initial=True
+                "judge", where(config), self._with, trust_remote_code=config.trust_remote_code, initial=True
             )
         return self._engine
 

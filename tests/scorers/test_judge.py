@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synpo_lab.config import ScorerConfig
+from synpo_lab.config import ScorerConfig, parse
 from synpo_lab.engines.scripted_engine import ScriptedEngine
 from synpo_lab.errors import ConfigError, EngineError
 from synpo_lab.scorers import judge, open_scorer
@@ -189,6 +189,25 @@ def test_a_judge_behind_a_server_is_asked_there_and_retried() -> None:
         assert [one.get("total") for one in found] == [4, None, 6]
         assert found[1] == {"unparsed": 1}
         assert all(asked["model"] == "tiny" for _, asked in server.seen)
+
+
+@pytest.mark.parametrize("name", ["judge", "pairwise-judge"])
+def test_a_judge_behind_a_server_is_asked_for_by_the_name_that_is_stored_with_its_scores(name: str) -> None:
+    with serving(lambda handler, asked: handler.answer("Better: A\nRating: 5")) as server:
+        engine = {"kind": "openai", "openai": {"base_url": server.url}}
+        made: Any = open_scorer(
+            ScorerConfig.model_validate({"name": name, "model": "big-judge", "judge": {"engine": engine}})
+        )
+        list(made.score([("p", "a")]) if name == "judge" else made.compare([("p", "a", "b")]))
+        made.close()
+        assert made.name.startswith(f"{name}:big-judge#")
+        assert {asked["model"] for _, asked in server.seen} == {"big-judge"}
+
+
+def test_two_names_for_one_judge_are_refused() -> None:
+    engine = {"kind": "openai", "openai": {"model": "small-judge"}}
+    with pytest.raises(ConfigError, match="two names for the judge"):
+        parse({"scorer": {"name": "judge", "model": "big-judge", "judge": {"engine": engine}}})
 
 
 def test_a_server_that_is_not_there_is_told_with_a_hint() -> None:
