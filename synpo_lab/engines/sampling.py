@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from synpo_lab.config import SamplingConfig
+from synpo_lab.errors import EngineError
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -25,9 +26,14 @@ def uniforms(streams: list[int], steps: list[int]) -> NDArray[np.float64]:
 
 
 def choose(logits: torch.Tensor, sampling: SamplingConfig, u: NDArray[np.float64]) -> torch.Tensor:
-    """One token id per row: [B] from `logits` [B, V] and `u` [B] in [0, 1). Temperature 0 takes the likeliest."""
+    """One token id per row: [B] from `logits` [B, V] and `u` [B] in [0, 1). Temperature 0 takes the likeliest.
+
+    Raises EngineError where a row's logits are no numbers.
+    """
     if sampling.temperature == 0:
-        return logits.argmax(dim=-1)
+        likeliest = logits.argmax(dim=-1)  # that of a NaN if there is one
+        _check_numbers(logits.gather(1, likeliest.unsqueeze(1)))
+        return likeliest
     wide = torch.float32 if logits.device.type == "mps" else torch.float64
     scaled = logits.to(wide) / sampling.temperature
     weights = (scaled - scaled.amax(dim=-1, keepdim=True)).exp()
@@ -48,5 +54,15 @@ def _invert(weights: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
     """[B, 1]: the first index at which the cumulative weight exceeds point x total; never one of weight zero."""
     total = weights.cumsum(dim=-1)
     top = total[:, -1:]
+    _check_numbers(top)
     below_top = torch.nextafter(top, torch.zeros_like(top))
     return torch.searchsorted(total, torch.minimum(point * top, below_top), right=True)
+
+
+def _check_numbers(values: torch.Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise EngineError(
+            "the model computed logits that are not finite numbers (NaN or infinity)",
+            hint="set engine.dtype to bfloat16 or float32: float16 overflows in many models; if that is so already, the "
+            "weights are damaged, by a training that diverged or a broken download",
+        )

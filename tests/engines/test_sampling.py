@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from synpo_lab.config import SamplingConfig
 from synpo_lab.engines.sampling import choose, uniforms
 from synpo_lab.engines.seeding import stream
+from synpo_lab.errors import EngineError
 
 
 def draws(n: int, seed: int = 0) -> np.ndarray:
@@ -80,3 +81,21 @@ def test_the_ends_of_the_unit_interval_choose_real_tokens(u: float) -> None:
 def test_temperature_zero_takes_the_likeliest() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0], [2.0, 1.0, 0.0]])
     assert choose(logits, SamplingConfig(temperature=0), np.array([0.99, 0.99])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("temperature", "top_p"), [(0, 1), (0.7, 1), (0.7, 0.9)])
+def test_logits_that_are_no_numbers_end_the_generation_with_a_hint(
+    number: float, temperature: float, top_p: float
+) -> None:
+    logits = torch.zeros(3, 7)
+    logits[1, 2] = number
+    with pytest.raises(EngineError, match="not finite") as caught:
+        choose(logits, SamplingConfig(temperature=temperature, top_p=top_p), draws(3))
+    assert "engine.dtype" in caught.value.hint
+
+
+def test_a_token_that_is_ruled_out_is_no_fault() -> None:
+    logits = torch.full((1, 4), float("-inf"))
+    logits[0, 2] = 1.0
+    assert [int(choose(logits, SamplingConfig(temperature=t), draws(1))) for t in (0, 0.7)] == [2, 2]
