@@ -137,7 +137,7 @@ def test_runs_of_a_home_take_turns_in_the_order_they_were_asked_for(counting: Pa
     assert (state(counting, second), state(counting, third)) == ("queued", "queued")
     assert messages[second] == f"behind {first}"
     assert messages[third] == f"behind {second}"
-    assert jobs.stop(counting, first)
+    assert jobs.stop(counting, first, wait=30)
     wait_for_state(counting, third, "finished")
     starts = {run_id: open_store(counting).run(run_id).events()[0][0]["at"] for run_id in (first, second, third)}
     ends = {run_id: open_store(counting).run(run_id).events()[0][-1]["at"] for run_id in (first, second, third)}
