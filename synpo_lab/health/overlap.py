@@ -1,7 +1,9 @@
 """Contamination: which prompts of the pairs overlap a set of evaluation prompts?
 
 Two signs. Exact: the same words, case and punctuation aside. Containment: at least 70 % of the evaluation prompt's word
-8-grams stand in the prompt, the rule of PaLM (Chowdhery et al., arXiv 2204.02311, section 8). A paraphrase gets through.
+8-grams stand in the prompt, the rule of PaLM (Chowdhery et al., arXiv 2204.02311, section 8). An evaluation prompt of 5 to 7
+words, which has no 8-gram, is contained where all of it stands in the prompt; a shorter one ("Who made Berlin") stands in
+many a prompt by chance and is found as the whole prompt alone. A paraphrase gets through.
 """
 
 from collections import Counter
@@ -16,12 +18,13 @@ from synpo_lab.health.report import CheckResult
 from synpo_lab.health.words import words
 
 NGRAM = 8
+SHORTEST = 5  # words of an evaluation prompt that is looked for inside of others
 CONTAINED = 0.7
 
 OVERLAP = Check(
     "evaluation overlap", "evaluation",
-    f"The prompt is, or contains {CONTAINED:.0%} of the word {NGRAM}-grams of, an evaluation prompt: the evaluation then "
-    "measures memory.",
+    f"The prompt is, or contains {CONTAINED:.0%} of the word {NGRAM}-grams of, an evaluation prompt (of one of "
+    f"{SHORTEST} to {NGRAM - 1} words: all of it; shorter ones are found as a whole alone): the evaluation then measures memory.",
     "Drop them before training, or leave those prompts out of the evaluation.", 0.0, 0.01,
 )  # fmt: skip
 
@@ -41,6 +44,7 @@ class EvaluationSet:
         self._exact: dict[str, int] = {}
         self._grams: dict[str, list[int]] = {}
         self._sizes: list[int] = []
+        self._widths: set[int] = set()  # of the n-grams that are looked up
         for text in prompts:
             self._add(text)
 
@@ -53,7 +57,10 @@ class EvaluationSet:
             return
         place = len(self._texts)
         self._exact[" ".join(found)] = place
-        grams = _grams(found)
+        width = NGRAM if len(found) >= NGRAM else len(found)
+        grams = _grams(found, width) if width >= SHORTEST else set()
+        if grams:
+            self._widths.add(width)
         for gram in grams:
             self._grams.setdefault(gram, []).append(place)
         self._texts.append(text)
@@ -64,7 +71,9 @@ class EvaluationSet:
         found = words(prompt)
         if (same := self._exact.get(" ".join(found))) is not None:
             return Overlap(1.0, self._texts[same], True)
-        shared = Counter(place for gram in _grams(found) for place in self._grams.get(gram, ()))
+        shared = Counter(
+            place for width in self._widths for gram in _grams(found, width) for place in self._grams.get(gram, ())
+        )
         if not shared:
             return None
         best = max(shared, key=lambda place: (shared[place] / self._sizes[place], -place))
@@ -83,14 +92,14 @@ def evaluation_overlap(
     for row in shared:
         overlap = overlaps[int(facts.prompt_key[row])]
         if overlap.containment >= CONTAINED:
-            how = "the same words as" if overlap.exact else f"{overlap.containment:.0%} of the {NGRAM}-grams of"
+            how = "the same words as" if overlap.exact else f"{overlap.containment:.0%} of the word sequences of"
             rows[int(row)] = (overlap.containment, f"{how}: {overlap.evaluation_prompt[:200]}")
     containment = np.zeros(len(facts))
     containment[shared] = [overlaps[int(facts.prompt_key[row])].containment for row in shared]
-    plot = histogram(containment, "Containment of the nearest evaluation prompt", f"share of its {NGRAM}-grams, 0 to 1",
+    plot = histogram(containment, "Containment of the nearest evaluation prompt", "share of its word sequences, 0 to 1",
                      edges=[i / 10 for i in range(11)]) if len(facts) else None  # fmt: skip
     return OVERLAP.result(facts, rows, plot=plot, note=f"against {len(evaluation):,} evaluation prompts"), rows
 
 
-def _grams(found: list[str]) -> set[str]:
-    return {" ".join(found[i : i + NGRAM]) for i in range(len(found) - NGRAM + 1)}
+def _grams(found: list[str], width: int) -> set[str]:
+    return {" ".join(found[i : i + width]) for i in range(len(found) - width + 1)}

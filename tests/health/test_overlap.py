@@ -10,6 +10,8 @@ from synpo_lab.health.evaluation_file import read_evaluation_prompts
 from synpo_lab.health.overlap import CONTAINED, EvaluationSet
 from synpo_lab.health.words import words
 
+REAL = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval"
+needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"the real data is not at {REAL}")
 QUESTION = "What is the capital city of Australia and how many people live there at the moment?"
 
 
@@ -34,7 +36,25 @@ def test_half_of_it_is_not_enough_and_other_prompts_share_nothing() -> None:
     assert evaluation.nearest("Write a poem about kale.") is None
 
 
-def test_short_evaluation_prompts_overlap_only_as_a_whole() -> None:
+def test_an_evaluation_prompt_without_an_8_gram_is_found_inside_another_as_a_whole() -> None:
+    evaluation = EvaluationSet(["What is the capital of France?", QUESTION])
+    found = evaluation.nearest("Please answer: What is the capital of France? In one word.")
+    assert found is not None
+    assert (found.exact, found.containment, found.evaluation_prompt) == (False, 1.0, "What is the capital of France?")
+    assert evaluation.nearest("What is the capital of Norway, and of France?") is None
+
+
+@needs_real
+def test_every_real_evaluation_prompt_of_five_words_is_found_behind_please_answer() -> None:
+    rows = json.loads((REAL / "outputs" / "gpt4_1106_preview.json").read_text(encoding="utf-8"))
+    prompts = [row["instruction"] for row in rows if len(words(row["instruction"])) >= 5]
+    evaluation = EvaluationSet(prompts)
+    found = [evaluation.nearest(f"Please answer: {prompt} Thank you.") for prompt in prompts]
+    assert len(prompts) == 795
+    assert [overlap.containment if overlap else 0.0 for overlap in found] == [1.0] * 795
+
+
+def test_the_shortest_evaluation_prompts_overlap_only_as_a_whole() -> None:
     evaluation = EvaluationSet(["Name a fruit", ""])
     assert len(evaluation) == 1
     assert evaluation.nearest("Name a fruit!") is not None
