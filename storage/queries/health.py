@@ -25,7 +25,7 @@ SELECT iteration, pair_id, kept, len_chosen, len_rejected, chosen_score, rejecte
     CAST(hash(pair_id) >> 1 AS BIGINT) AS lot
 FROM pairs
 WHERE run_id = $run_id
-ORDER BY iteration, pair_id
+ORDER BY iteration, duplicate, pair_id
 """
 _TEXTS = """
 SELECT iteration, pair_id, prompt, chosen, rejected
@@ -77,7 +77,7 @@ ORDER BY topic, pairs DESC, kind
 
 
 def pair_facts(database: Database, run_id: str) -> pa.Table:
-    """The numbers of every pair of a run, without its texts, ordered by iteration and id.
+    """The numbers of every pair of a run, without its texts, by iteration and id; of equal rows the first of the file first.
 
     Beside columns of `pairs`: whether the sides are identical, empty, or cut at the token limit; `prompt_key`, `row_key`
     and `swapped_key`, equal where the prompt, the row, or the row with its sides exchanged is equal; and `lot`, a number

@@ -13,7 +13,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One entry per pair in every column [N], ordered by iteration and id. NaN: not known."""
+    """One entry per pair in every column [N], by iteration and id; of equal rows the first of its file first. NaN: not known."""
 
     iteration: Wholes
     pair_id: Any  # an Arrow array of strings: a tenth of the memory that Python's take

@@ -79,7 +79,8 @@ def _add(example: Example, rows: dict[str, _Rows]) -> None:
         _add_comparison(prompt_id, example.compared, example.scorer, rows["evals"])
     if example.chosen is not None and example.rejected is not None:
         pair = _pair(prompt_id, example, example.chosen, example.rejected)
-        rows["pairs"].add(pair, _key(pair.pair_id))
+        # What makes a row the same row, whoever is said to have written it; the health report asks the same.
+        rows["pairs"].add(pair, _key(content_id("row", prompt_id, pair.messages, pair.chosen, pair.rejected)))
 
 
 def _add_scores(response_id: str, said: Said, scorer: str, scores: _Rows) -> None:
@@ -104,7 +105,7 @@ def _pair(prompt_id: str, example: Example, chosen: Said, rejected: Said) -> Pai
     scored = chosen.score is not None and rejected.score is not None
     return Pair(
         iteration=ITERATION,
-        pair_id=pair_id_of(chosen_id, rejected_id, 1),
+        pair_id=pair_id_of(chosen_id, rejected_id, example.messages, 1),
         prompt_id=prompt_id,
         prompt=example.prompt,
         chosen_id=chosen_id,
@@ -128,9 +129,10 @@ def response_id_of(prompt_id: str, said: Said) -> str:
     return content_id("response", prompt_id, said.model, said.text)
 
 
-def pair_id_of(chosen_id: str, rejected_id: str, time: int) -> str:
+def pair_id_of(chosen_id: str, rejected_id: str, messages: str | None, time: int) -> str:
     """The id of a pair that stands in a file for the first, second, ... time."""
-    return content_id("pair", chosen_id, rejected_id, *([] if time == 1 else [time]))
+    told = [] if messages is None else [messages]
+    return content_id("pair", chosen_id, rejected_id, *told, *([] if time == 1 else [time]))
 
 
 def _distinct(answers: Iterable[Said]) -> Iterable[Said]:

@@ -50,8 +50,8 @@ class Gatherer:
         for place in np.flatnonzero(~new):
             key = int(keys[place])
             self._times[key] += 1
-            chosen_id, rejected_id = (batch.column(name)[place].as_py() for name in ("chosen_id", "rejected_id"))
-            ids[place] = pair_id_of(chosen_id, rejected_id, self._times[key] + 1)
+            sides = (batch.column(name)[place].as_py() for name in ("chosen_id", "rejected_id", "messages"))
+            ids[place] = pair_id_of(*sides, self._times[key] + 1)
         self.duplicates += int((~new).sum())
         marked = batch.set_column(batch.schema.get_field_index("pair_id"), batch.schema.field("pair_id"), pa.array(ids))
         return marked.set_column(

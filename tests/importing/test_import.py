@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 
 from storage import Database, RunStore
 from storage.queries import win_rate_curve
+from storage.queries.health import pair_facts
 from storage.staging import INCOMING
 from storage.state import read_state, set_state
 from synpo_lab.config import load
 from synpo_lab.errors import DataError, RunError
+from synpo_lab.health.duplicates import exact_duplicates
+from synpo_lab.health.facts import Facts
 from synpo_lab.home import open_home, open_store
 from synpo_lab.importing.known import Known
 from synpo_lab.importing.launching import (
@@ -86,6 +89,23 @@ def test_a_pair_that_comes_again_is_kept_marked_and_told_apart(imported: Importe
     assert len(pairs) == len({pair.pair_id for pair in pairs}) == 1_503
     assert [pair.duplicate for pair in pairs] == [False, False, True, False] + [True] * 1_499
     assert summary(run).duplicates == 1_500
+
+
+def test_a_duplicate_is_the_same_for_the_column_and_for_the_health_report(imported: Imported, tmp_path: Path) -> None:
+    """The same prompt, turns and texts, whoever is said to have written them; all but the first of the file."""
+    row = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    asked = {"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}]}
+    rows = [row | {"chosen_model": f"M{n}"} for n in range(4)]
+    rows += [row | asked, row | {"prompt": "system: s\n\nuser: p"}, row, row | {"rejected": "c"}]
+    as_jsonl(tmp_path / "rows.jsonl", rows)
+    run = imported(tmp_path / "rows.jsonl")
+    pairs = list(run.read(Pair))
+    assert [pair.duplicate for pair in pairs] == [False, True, True, True, False, False, True, False]
+    with Database_of(run.folder.parent.parent) as database:
+        facts = Facts.of(pair_facts(database, "data"))
+    found = exact_duplicates(facts)[1]
+    assert {facts.id_of(place) for place in found} == {pair.pair_id for pair in pairs if pair.duplicate}
+    assert {detail for _, detail in found.values()} == {f"same as {pairs[0].pair_id}"}
 
 
 def test_the_same_rows_get_the_same_ids_whatever_file_they_come_in(
@@ -370,6 +390,8 @@ def test_real_annotations_give_the_published_win_rate(imported: Imported) -> Non
 MEMORY = """
 import resource, sys
 from synpo_lab import recipes
+from synpo_lab.health.duplicates import exact_duplicates
+from synpo_lab.health.facts import Facts
 from synpo_lab.home import open_home, open_store
 from synpo_lab.importing import gathering
 from synpo_lab.importing.launching import import_config
