@@ -81,7 +81,7 @@ def _table(run_id: str, rows: Sequence[RoundDrift]) -> Markup:
         Column("duplicates", dropped("duplicates", "duplicate"), True, "dropped: written before in this run"),
         Column("copies of seeds", dropped("seed_copies", "seed"), True, "dropped"),
         Column("copies of evaluation", dropped("evaluation_copies", "evaluation"), True, "dropped"),
-        Column("words", lambda row: number(row.words, 1), True, "mean per kept prompt"),
+        Column("words", lambda row: number(row.words, 1), True, "mean per kept prompt, of up to 1,000"),
         Column(
             "distinct-1", lambda row: number(row.distinct_1), True, "different words over words, up to 1,000 prompts"
         ),

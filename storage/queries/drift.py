@@ -27,8 +27,8 @@ class RoundDrift:
     duplicates: int  # dropped: an earlier prompt of the run has the same text
     seed_copies: int  # dropped: a seed
     evaluation_copies: int  # dropped: an evaluation prompt
-    words: float | None  # mean, of kept prompts
-    distinct_1: float | None  # different words over words, in at most 1,000 kept prompts
+    words: float | None  # mean, of at most 1,000 kept prompts
+    distinct_1: float | None  # different words over words, in the same prompts
     distinct_2: float | None  # the same of pairs of words
     similarity: float | None  # means over kept prompts, once topics were found
     novelty: float | None

@@ -36,6 +36,6 @@ def topics(
     if as_json:
         return print_json(asdict(made) | {"sizes": sizes})
     print_table(sizes)
-    typer.echo(f"{made.topics} topics of {made.prompts:,} prompts, by {made.embeddings}, in {made.seconds:.1f} s")
-    if made.cut:
-        typer.echo(made.cut)
+    cut = f"; {made.cut}" if made.cut else ""
+    told = f"{made.topics} topics of {made.prompts:,} prompts, by {made.embeddings}, in {made.seconds:.1f} s{cut}"
+    return typer.echo(told)

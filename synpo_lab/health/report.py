@@ -128,7 +128,8 @@ def scope(report: Report) -> str:
         told = f"{report.pairs:,} pairs, none of them kept; shares are of all."
     if report.texts_read < report.pairs:
         told += (
-            f" The checks of texts read {report.texts_read:,} pairs drawn at random; all others looked at every pair."
+            f" The checks of texts, and `surface disagrees` which needs them, read {report.texts_read:,} pairs drawn at"
+            " random; all others looked at every pair."
         )
     return told
 

@@ -14,7 +14,7 @@ from synpo_lab.errors import DataError, RunError, StorageError
 from synpo_lab.health import check_run, pairs_since, stored_report
 from synpo_lab.health.edit_table import edit_table, topic_edits
 from synpo_lab.health.progress import LOCK, progress
-from synpo_lab.health.report import as_json_text, as_markdown, from_json, worst_first
+from synpo_lab.health.report import as_json_text, as_markdown, from_json, scope, worst_first
 from synpo_lab.home import open_store
 from synpo_lab.records import Finding, Pair, Prompt, Response
 from tests.health.conftest import a_pair
@@ -161,6 +161,14 @@ def test_a_sample_of_texts_is_said_and_is_the_same_each_time(tiny_store: Any) ->
     assert reports[0].check("encoding trouble").share == 1.0
     assert reports[0].check("identical sides").looked_at == 60
     assert "read 20 pairs drawn at random" in as_markdown(reports[0])
+
+
+def test_the_scope_names_the_check_of_numbers_that_needs_texts(tiny_store: Any) -> None:
+    pairs = [a_pair(f"name {i} plums", chosen=f"plums {'and ' * i}", rejected="name " * (i % 7)) for i in range(120)]
+    report = check_run(tiny_store(pairs).home, "run", most_texts=100)
+    fewer = {check.name for check in report.checks if check.looked_at == 100 and check.group != "answers"}
+    assert fewer == {"surface disagrees"}
+    assert "`surface disagrees` which needs them, read 100 pairs" in scope(report)
 
 
 def test_similarities_that_were_not_stored_are_counted(tiny_store: Any) -> None:
