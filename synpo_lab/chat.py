@@ -29,11 +29,18 @@ class Example:
         """One label per token: the answer's own ids, and -100 over the prompt."""
         return [IGNORED] * len(self.prompt) + self.answer
 
-    def cut(self, max_length: int) -> "Example":
-        """At most `max_length` tokens: the prompt loses its start, then the answer its end (SimPO's keep_end)."""
-        answer = self.answer[: max_length - 1]
-        kept = max_length - len(answer)
-        return Example(self.prompt[-kept:], answer) if kept < len(self.prompt) else Example(self.prompt, answer)
+
+def cut(answers: Sequence[Example], max_length: int, bos: int | None) -> list[Example]:
+    """Answers to one prompt, each of at most `max_length` tokens with it; the prompt stays the same for all.
+
+    As SimPO cuts: the prompt first, which loses what follows its BOS but keeps 1,800 of 2,048 tokens, then the answers
+    lose their end. What fits stays as it is.
+    """
+    prompt, longest = answers[0].prompt, max(len(row.answer) for row in answers)
+    kept = min(len(prompt), max(max_length - longest, max_length * 1800 // 2048))
+    begin = prompt[:1] if prompt[:1] == [bos] and kept > 1 else []
+    prompt = prompt if kept == len(prompt) else begin + prompt[len(prompt) - kept + len(begin) :]
+    return [Example(prompt, row.answer[: max_length - kept]) for row in answers]
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[str], histories: Sequence[Turns] | None = None) -> list[list[int]]:

@@ -168,7 +168,10 @@ class TrainerConfig(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping.")
     max_length: int = Field(
-        2048, ge=8, description="Tokens of prompt and answer together; longer rows lose the start of the prompt."
+        2048,
+        ge=8,
+        description="Tokens of prompt and answer together. Longer rows lose the start of the prompt, which keeps 7/8 of "
+        "this, then the end of the answer.",
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -563,6 +566,19 @@ class RunConfig(Section):
     def _a_pair_has_two_sides(self) -> Self:
         if not self.improver.enabled and self.pairing.rejected == "draft":
             raise ValueError("improver.enabled = false and pairing.rejected = draft pair the draft with itself")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_leave_room_for_their_prompts(self) -> Self:
+        sides = {"draft.max_new_tokens": self.draft.max_new_tokens}
+        if self.recipe == "synpo" and self.improver.enabled:
+            sides["improver.sampling.max_new_tokens"] = self.improver.sampling.max_new_tokens
+        name, longest = max(sides.items(), key=lambda side: side[1])
+        if self.recipe in ("synpo", "seed-simpo", "sampling-ranking") and longest >= self.simpo.max_length:
+            raise ValueError(
+                f"simpo.max_length = {self.simpo.max_length} has no room for a prompt beside an answer of "
+                f"{name} = {longest}"
+            )
         return self
 
     @model_validator(mode="after")

@@ -1,8 +1,10 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from synpo_lab.chat import IGNORED, Example, encode_examples, encode_prompts
+from synpo_lab.chat import IGNORED, Example, cut, encode_examples, encode_prompts
 from synpo_lab.errors import ModelError
 from tests.tiny_model import TEMPLATE, tiny_tokenizer
 
@@ -94,11 +96,35 @@ def test_a_token_that_straddles_the_border_is_split_so_that_the_prompt_stays() -
     assert row.answer == [word(3), END]
 
 
-def test_cutting_keeps_the_end_of_the_prompt_and_the_start_of_the_answer() -> None:
-    row = Example([1, 2, 3, 4, 5], [6, 7, 8])
-    assert row.cut(8) == row
-    assert row.cut(6) == Example([3, 4, 5], [6, 7, 8])
-    assert row.cut(3) == Example([5], [6, 7])
+def test_cutting_takes_from_the_start_of_the_prompt_what_an_answer_needs() -> None:
+    row, bos = Example([1, *range(10, 29)], [6, 7, 8]), 1
+    assert cut([row], 23, bos) == [row]
+    assert cut([row], 22, bos) == [Example([1, *range(11, 29)], [6, 7, 8])]
+    assert cut([row], 22, None) == [Example([*range(10, 29)], [6, 7, 8])]
+
+
+def test_a_long_answer_leaves_its_prompt_the_share_that_simpo_gives_it() -> None:
+    """SimPO cuts to 2,048 tokens: the prompt to 1,800, then the answer."""
+    [row] = cut([Example([*range(300)], [7] * 2047)], 2048, bos=0)
+    assert row == Example([*range(300)], [7] * 1748)
+    [row] = cut([Example([*range(3000)], [7] * 2047)], 2048, bos=0)
+    assert row == Example([0, *range(1201, 3000)], [7] * 248)
+
+
+def test_two_answers_are_cut_after_the_same_prompt() -> None:
+    prompt = [1, *range(10, 29)]
+    pair = cut([Example(prompt, [6, 7, 8]), Example(prompt, [9])], 20, bos=1)
+    assert pair == [Example([1, *range(13, 29)], [6, 7, 8]), Example([1, *range(13, 29)], [9])]
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(8, 50))
+def test_a_cut_pair_fits_and_keeps_something_of_every_part(prompt: int, a: int, b: int, limit: int) -> None:
+    asked = [Example([1, *range(2, prompt + 1)], [0] * a), Example([1, *range(2, prompt + 1)], [0] * b)]
+    rows = cut(asked, limit, bos=1)
+    assert all(0 < len(row.answer) <= limit - len(row.prompt) for row in rows)
+    assert rows[0].prompt == rows[1].prompt
+    assert rows[0].prompt[:1] == [1]
+    assert (rows == asked) == (prompt + max(a, b) <= limit)
 
 
 def test_no_rows_are_no_work() -> None:

@@ -21,6 +21,11 @@ from synpo_lab.errors import ConfigError
         ({"keywords": {"noise": 2, "per_prompt": 2}}, "config: keywords.noise = 2 leaves no real keyword of 2\n"),
         ({"prompts": {"validator": "magic"}}, "prompts.validator: Input should be 'format' or 'pocket'"),
         ({"improver": {"enabled": False}, "pairing": {"rejected": "draft"}}, "pair the draft with itself"),
+        (
+            {"draft": {"max_new_tokens": 2048}},
+            "simpo.max_length = 2048 has no room for a prompt beside an answer of draft.",
+        ),
+        ({"improver": {"sampling": {"max_new_tokens": 4000}}}, "improver.sampling.max_new_tokens = 4000"),
         ({"recipe": "seed-simpo"}, "none is left to choose beta"),
         ({"simpo": {"beta": 2}}, "simpo.beta: unknown key (did you mean 'betas'?)"),
     ],

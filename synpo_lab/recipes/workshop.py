@@ -166,6 +166,7 @@ class Workshop:
                     self.run.model_folder(name),
                     seed=self.run.seed_for("training", trainee, iteration),
                     log=log,
+                    note=partial(self.run.log, level="warning"),
                     should_stop=self.run.stop_requested,
                     checkpoints=self.run.model_folder(checkpoints or f".{name}.checkpoints"),
                     device=self.config.engine.device,

@@ -1,7 +1,8 @@
 """A training shared by several processes: started with `accelerate launch`, watched, stopped, its steps passed on.
 
-The processes form a group of their own. They write the steps they log and, where they fail, why, into files in a scratch
-folder; a file named `stop` there asks them to stop. When whoever started them is gone, they stop by themselves.
+The processes form a group of their own. They write the steps they log, what they note and, where they fail, why, into
+files in a scratch folder; a file named `stop` there asks them to stop. When whoever started them is gone, they stop by
+themselves.
 """
 
 import importlib.resources
@@ -78,7 +79,10 @@ def _work(scratch: Path, how: Execution) -> None:
 
 def _pass_on(steps: Iterator[dict[str, Any] | None], scratch: Path, how: Execution) -> None:
     while (step := next(steps)) is not None:
-        how.log(step)
+        if "note" in step:
+            how.note(step["note"])
+        else:
+            how.log(step)
     if how.should_stop():
         (scratch / "stop").touch()
 

@@ -4,13 +4,14 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
+from operator import ne
 from pathlib import Path
 from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from synpo_lab.chat import Example, encode_examples
+from synpo_lab.chat import cut, encode_examples
 from synpo_lab.config import SimPOConfig
 from synpo_lab.errors import TrainingError
 from synpo_lab.logps import Head
@@ -77,7 +78,9 @@ class Preference:
     ) -> None:
         chosen = encode_examples(tokenizer, [(prompt, better) for prompt, better, _ in rows])
         rejected = encode_examples(tokenizer, [(prompt, worse) for prompt, _, worse in rows])
-        self.rows: list[Row] = [_cut(a, b, config.max_length) for a, b in zip(chosen, rejected, strict=True)]
+        whole = list(zip(chosen, rejected, strict=True))
+        self.rows: list[Row] = [tuple(cut(pair, config.max_length, tokenizer.bos_token_id)) for pair in whole]
+        self.shortened = sum(map(ne, self.rows, whole))
         self._pad, self._config, self._beta = tokenizer.pad_token_id, config, beta
         self._logps = AnswerLogps(model)
         self._shares = self._logps.can_share_prompts()
@@ -177,10 +180,3 @@ def _sums(better: Tensor, worse: Tensor, chosen: Tensor, rejected: Tensor) -> Te
         "logp_chosen": chosen.sum(),
         "logp_rejected": rejected.sum(),
     }
-
-
-def _cut(chosen: Example, rejected: Example, max_length: int) -> tuple[Example, Example]:
-    """Both answers after the same prompt: it is cut for the longer one."""
-    a, b = chosen.cut(max_length), rejected.cut(max_length)
-    prompt = min(a.prompt, b.prompt, key=len)
-    return Example(prompt, a.answer), Example(prompt, b.answer)

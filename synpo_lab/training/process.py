@@ -46,6 +46,8 @@ def _train(task: dict[str, Any], scratch: Path) -> None:
             steps.write(json.dumps(step) + "\n")
 
         how = cast(How, task["how"])
+        if os.environ.get("RANK", "0") == "0":
+            how["note"] = lambda sentence: log({"note": sentence})
         how["log"], how["should_stop"] = log, _asked_to_stop(scratch, task["starter"])
         how["checkpoints"] = Path(task["checkpoints"]) if task["checkpoints"] else None
         out, base = Path(task["out"]), task["base"]

@@ -1,12 +1,13 @@
 """Supervised fine-tuning on answers: token cross-entropy, the prompt masked."""
 
 from collections.abc import Sequence
+from operator import ne
 from pathlib import Path
 from typing import Any, Unpack
 
 from torch import Tensor
 
-from synpo_lab.chat import Example, encode_examples
+from synpo_lab.chat import Example, cut, encode_examples
 from synpo_lab.config import SFTConfig
 from synpo_lab.errors import TrainingError
 from synpo_lab.training.batches import Tensors, collate
@@ -43,7 +44,9 @@ class SFT:
     logged = ("loss",)
 
     def __init__(self, model: Any, tokenizer: Any, rows: Sequence[tuple[str, str]], max_length: int) -> None:
-        self.rows = [example.cut(max_length) for example in encode_examples(tokenizer, rows)]
+        whole = encode_examples(tokenizer, rows)
+        self.rows = [row for example in whole for row in cut([example], max_length, tokenizer.bos_token_id)]
+        self.shortened = sum(map(ne, self.rows, whole))
         self._pad, self._logps = tokenizer.pad_token_id, AnswerLogps(model)
 
     def lengths(self) -> list[int]:

@@ -40,15 +40,17 @@ LARGE = 5e8  # parameters from which on activations are made again on a GPU
 class How(TypedDict, total=False):
     """How a training is executed.
 
-    `log` gets a dict per optimiser step: step, loss, lr, grad_norm, tokens_per_s and what the objective adds.
-    `should_stop` is asked after each step; when true, TrainingStopped is raised. With a folder `checkpoints`, state is
-    saved there every `checkpoint_minutes` and when stopped; a later call with the same arguments goes on from it.
-    `pause_at`: stop after that step, save the model as it is then, and leave the checkpoint for a later call.
-    `report_to`: none, tensorboard, trackio or wandb. `processes` and `accelerate`: see training.launch.
+    `log` gets a dict per optimiser step: step, loss, lr, grad_norm, tokens_per_s and what the objective adds; `note`, in
+    a sentence, what else should be known. `should_stop` is asked after each step; when true, TrainingStopped is raised.
+    With a folder `checkpoints`, state is saved there every `checkpoint_minutes` and when stopped; a later call with the
+    same arguments goes on from it. `pause_at`: stop after that step, save the model as it is then, and leave the
+    checkpoint for a later call. `report_to`: none, tensorboard, trackio or wandb. `processes` and `accelerate`: see
+    training.launch.
     """
 
     seed: Required[int]
     log: Log
+    note: Callable[[str], None]
     should_stop: Callable[[], bool]
     checkpoints: Path | None
     checkpoint_minutes: float
@@ -67,6 +69,7 @@ class Execution:
 
     seed: int
     log: Log = lambda step: None
+    note: Callable[[str], None] = lambda sentence: None
     should_stop: Callable[[], bool] = lambda: False
     checkpoints: Path | None = None
     checkpoint_minutes: float = 10
@@ -94,6 +97,11 @@ class Objective(Protocol):
     @property
     def logged(self) -> Sequence[str]:
         """Names of the sums that `loss` gives, "loss" among them, in the order they are logged."""
+        ...
+
+    @property
+    def shortened(self) -> int:
+        """How many rows were cut to the config's max_length."""
         ...
 
     def lengths(self) -> list[int]:
@@ -143,6 +151,9 @@ def _train(
         use_threads(how.threads, bare(trainee.model).num_parameters())
         task = objective(trainee.model, trainee.tokenizer)
         _check_context(task, trainee.model, config)
+        if task.shortened:
+            cut = f"{task.shortened:,} of {rows:,} rows were longer than max_length ({config.max_length:,} tokens)"
+            how.note(f"{out.name}: {cut} and are trained on without the rest")
         trainer = LabTrainer(trainee.model, task, arguments, how.log)
         trainer.add_callback(_Control(how))
         _run(trainer, _last_complete(how.checkpoints), config, how)

@@ -313,11 +313,11 @@ def test_prompts_lose_their_start_when_a_pair_is_too_long(loaded: tuple[Any, Any
     rng = random.Random(0)
     prompt = " ".join(f"w{rng.randrange(26)}" for _ in range(30))
     [(chosen, rejected)] = Preference(
-        *loaded, [(prompt, "w1 w2 w3", "w4")], FAST.model_copy(update={"max_length": 16}), 2
+        *loaded, [(prompt, "w1 w2 w3", "w4")], FAST.model_copy(update={"max_length": 32}), 2
     ).rows
     [whole] = encode_examples(loaded[1], [(prompt, "w1 w2 w3")])
-    assert chosen.prompt == rejected.prompt == whole.prompt[-12:]
-    assert len(chosen.prompt + chosen.answer) == 16
+    assert chosen.prompt == rejected.prompt == [1, *whole.prompt[-27:]]  # and keep their BOS
+    assert len(chosen.prompt + chosen.answer) == 32
     assert chosen.answer == whole.answer
 
 

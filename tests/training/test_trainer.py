@@ -234,6 +234,15 @@ def test_rows_longer_than_the_context_are_refused_before_the_first_step(base: Pa
     assert losses(base, rows, tmp_path / "out", config=CONFIG.model_copy(update={"max_length": 256}))
 
 
+def test_rows_that_are_cut_are_counted_aloud(base: Path, tmp_path: Path, rows: Rows) -> None:
+    told: list[str] = []
+    losses(base, rows, tmp_path / "out", note=told.append)
+    assert told == []
+    losses(base, [*rows, ("w1 " * 80, "w1")], tmp_path / "out", note=told.append)
+    cut = "1 of 41 rows were longer than max_length (64 tokens) and are trained on without the rest"
+    assert told == [f"out: {cut}"]
+
+
 def test_a_reporter_that_is_not_installed_is_a_missing_extra(
     base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
