@@ -20,6 +20,7 @@ from synpo_lab.importing.plan import Reading
 
 MOST_PROCESSES = 4
 SMALL = 16_000_000  # bytes: below, starting processes takes longer than the work
+_IDENTITY = ("chosen_id", "rejected_id", "messages")
 
 Add = Callable[[str, pa.RecordBatch], None]
 
@@ -50,8 +51,8 @@ class Gatherer:
         for place in np.flatnonzero(~new):
             key = int(keys[place])
             self._times[key] += 1
-            sides = (batch.column(name)[place].as_py() for name in ("chosen_id", "rejected_id", "messages"))
-            ids[place] = pair_id_of(*sides, self._times[key] + 1)
+            chosen_id, rejected_id, messages = (batch.column(name)[place].as_py() for name in _IDENTITY)
+            ids[place] = pair_id_of(chosen_id, rejected_id, messages, self._times[key] + 1)
         self.duplicates += int((~new).sum())
         marked = batch.set_column(batch.schema.get_field_index("pair_id"), batch.schema.field("pair_id"), pa.array(ids))
         return marked.set_column(
