@@ -23,6 +23,7 @@ from synpo_lab.jobs.mapping import find_at_the_end
 from synpo_lab.jobs.provenance import stored_config
 from synpo_lab.jobs.queue import POLL_SECONDS, hold_slot
 from synpo_lab.jobs.timeline import RUN_STAGE
+from synpo_lab.origins import note_origins
 from synpo_lab.run import STARTED, Run, StopRequested
 
 Finish = Callable[[Run, RunStore], None]
@@ -102,6 +103,8 @@ def _work(
             run.event(RUN_STAGE, STARTED)
             run.set_torn_aside()
             at_work = Run(run, config, lambda: stop.came)
+            if not is_import:
+                note_origins(at_work)
             find_recipe(config.recipe)(config, at_work)
             finish(at_work, run)
             outcome.end("imported" if is_import else "finished")
