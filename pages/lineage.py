@@ -13,6 +13,7 @@ from pages.prompt_rows import topic_name
 from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, told
 from pages.text import count, excerpt, number, one_line, signed, visible
 from storage.queries import Answer, Lineage, lineage, run_overview
+from storage.queries.answers import ANSWERS
 from storage.queries.stories import (
     KINDS,
     ORDERS,
@@ -56,10 +57,15 @@ def build(lab: Lab) -> None:
     head = gr.HTML(elem_id="lineage-head")
     chart = gr.Plot(show_label=False, container=False, elem_id="lineage-scores", visible=False)
     shown = gr.HTML(elem_id="lineage")
+    with gr.Row(elem_classes="lab-pager", visible=False) as turns:
+        back = gr.Button("← Earlier", size="sm", scale=0, min_width=110, elem_id="lineage-back")
+        part = gr.HTML(elem_id="lineage-part")
+        forth = gr.Button("Later →", size="sm", scale=0, min_width=110, elem_id="lineage-forth")
     current = gr.Textbox(visible="hidden")  # no State: the script that puts it into the address must see it
-    before, after = gr.State(None), gr.State(None)
+    before, after, start = gr.State(None), gr.State(None), gr.State(0)
     filters = [search, kind, topic, order]
-    outputs = [listed, head, chart, shown, place, current, before, after, previous, following]
+    story_parts = [chart, shown, turns, part, back, forth, start]
+    outputs = [listed, head, place, current, before, after, previous, following, *story_parts]
 
     @told
     def show(run_id: str | None, prompt_id: str | None, *wanted: Any) -> list[Any]:
@@ -68,6 +74,14 @@ def build(lab: Lab) -> None:
     @told
     def first(run_id: str | None, *wanted: Any) -> list[Any]:
         return _show(lab, run_id, None, _query(*wanted))
+
+    def turned(by: int) -> Any:
+        @told
+        def turn(run_id: str, prompt_id: str, start: int) -> list[Any]:
+            at = max(0, start + by)
+            return _story(lab, run_id, prompt_id, lineage(lab.database, run_id, prompt_id, at), at)
+
+        return turn
 
     def fill(chosen: Selection) -> list[Any]:
         query = _asked(lab, chosen)
@@ -84,6 +98,8 @@ def build(lab: Lab) -> None:
         button.click(show, [picker, there, *filters], outputs, **QUIET)
         for button, there in ((previous, before), (following, after))
     ]
+    for button, by in ((back, -ANSWERS), (forth, ANSWERS)):
+        button.click(turned(by), [picker, current, start], story_parts, **QUIET)
     for done in (changed, *steps):
         done.then(None, [current, kind, order], None, js=_TO_ADDRESS, **QUIET)
 
@@ -122,9 +138,9 @@ def _filter_updates(lab: Lab, run_id: str | None, query: StoryQuery) -> list[Any
 
 
 def _show(lab: Lab, run_id: str | None, prompt_id: str | None, query: StoryQuery) -> list[Any]:
-    off, hidden = gr.Button(interactive=False), gr.Plot(visible=False)
+    off = gr.Button(interactive=False)
     if run_id is None:
-        return [no_runs(lab), "", hidden, "", "", None, None, None, off, off]
+        return [no_runs(lab), "", "", None, None, None, off, off, *_no_story()]
     around = beside(lab.database, run_id, query, prompt_id) if prompt_id else None
     start = 0 if around is None else around.position - around.position % LISTED
     page = stories(lab.database, run_id, query, limit=LISTED, offset=start)
@@ -137,20 +153,49 @@ def _show(lab: Lab, run_id: str | None, prompt_id: str | None, query: StoryQuery
         missing = (
             empty("No such prompt", f"This run has no prompt {one_line(excerpt(prompt_id, 80))}.") if prompt_id else ""
         )
-        return [listed, missing, hidden, "", "", None, None, None, off, off]
+        return [listed, missing, "", None, None, None, off, off, *_no_story()]
     previous_id, next_id = (around.previous_id, around.next_id) if around else (None, None)
     return [
         listed,
         _head(run_id, prompt_id, found),
-        gr.Plot(score_chart(found, f"{run_id} {prompt_id}"), visible=_is_worth_drawing(found)),
-        story(run_id, found, pair_logps_of(lab.database, run_id, prompt_id)) or _no_answers(),
         _place(run_id, prompt_id, around, query),
         prompt_id,
         previous_id,
         next_id,
         gr.Button(interactive=previous_id is not None),
         gr.Button(interactive=next_id is not None),
+        *_story(lab, run_id, prompt_id, found, 0),
     ]
+
+
+def _story(lab: Lab, run_id: str, prompt_id: str, found: Lineage, start: int) -> list[Any]:
+    """The answers and pairs from `start` on, and what a turn of that page leads to."""
+    logps = pair_logps_of(lab.database, run_id, prompt_id, [row["pair_id"] for row in found.pairs])
+    longest = max(found.n_answers, found.n_pairs)
+    return [
+        gr.Plot(score_chart(found, f"{run_id} {prompt_id}"), visible=_is_worth_drawing(found)),
+        story(run_id, found, logps) or _no_answers(),
+        gr.Row(visible=start > 0 or longest > ANSWERS),
+        _part(found, start),
+        gr.Button(interactive=start > 0),
+        gr.Button(interactive=start + ANSWERS < longest),
+        start,
+    ]
+
+
+def _no_story() -> list[Any]:
+    off = gr.Button(interactive=False)
+    return [gr.Plot(visible=False), "", gr.Row(visible=False), "", off, off, 0]
+
+
+def _part(found: Lineage, start: int) -> Markup:
+    """Which answers and pairs are shown; the chart is of these too."""
+    told = [
+        f"{what} {count(start + 1)} to {count(start + len(rows))} of {count(total)}"
+        for what, rows, total in (("answers", found.answers, found.n_answers), ("pairs", found.pairs, found.n_pairs))
+        if rows
+    ]
+    return Markup('<p class="lab-place">{}</p>').format(" · ".join(told))
 
 
 def _list(run_id: str, rows: list[dict[str, Any]], prompt_id: str | None, query: StoryQuery) -> Markup:

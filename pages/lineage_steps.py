@@ -55,7 +55,7 @@ def trials_of(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def story(run_id: str, found: Lineage, logps: Sequence[Row]) -> Markup:
-    """The whole of it: every step on a line of its own, then the pairs, then what else was answered."""
+    """A page of it: every step on a line of its own, then the pairs, then what else was answered."""
     evals = {(row["response_a"]): row for row in found.evals}
     steps = steps_of(found.answers)
     lines = joined(_line(step, evals.get(step.answer.response_id)) for step in steps)

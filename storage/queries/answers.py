@@ -1,7 +1,7 @@
 """Answers to a prompt with their scores: what the pair, lineage and response views are made of."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,27 +35,44 @@ class ResponseDetail:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """One prompt through all iterations."""
+    """One prompt through all iterations, a page at a time."""
 
     prompt: Row | None
     answers: list[Answer]  # by iteration; gold, initial, draft, improved, candidates, then evaluation answers
     pairs: list[Row]  # by iteration, without texts
-    evals: list[Row]
+    evals: list[Row]  # of the answers of this page
+    n_answers: int  # on all pages
+    n_pairs: int
 
 
+ANSWERS = 40  # of a page; a prompt of a run has fewer, one of an imported data set may have thousands
 _SCORES = """
 SELECT DISTINCT ON (response_id, scorer, aspect) response_id, scorer, aspect, value
 FROM scores
-WHERE run_id = $run_id AND list_contains($ids, response_id)
+WHERE run_id = $run_id AND response_id IN (SELECT unnest($ids))
 ORDER BY response_id, scorer, aspect
 """
-_OF_PROMPT = """
-SELECT iteration, response_id, role, model, text, n_tokens, finish_reason, CAST(sampling AS VARCHAR) AS sampling
+_IN_ORDER = """ORDER BY iteration,
+    array_position(['gold', 'initial', 'draft', 'improved', 'candidate', 'eval'], role), response_id
+"""
+_OF_PROMPT = f"""
+SELECT iteration, response_id, role, model, text, n_tokens, finish_reason, CAST(sampling AS VARCHAR) AS sampling,
+    count(*) OVER () AS total
 FROM responses
 WHERE run_id = $run_id AND prompt_id = $prompt_id
-    AND ($iteration IS NULL OR iteration = $iteration OR role = 'gold' OR list_contains($ids, response_id))
-ORDER BY iteration,
-    array_position(['gold', 'initial', 'draft', 'improved', 'candidate', 'eval'], role), response_id
+{_IN_ORDER} LIMIT $limit OFFSET $offset
+"""
+# Both sides whatever they are, and of the other answers that a side was made from the first of each role.
+_OF_PAIR = f"""
+SELECT iteration, response_id, role, model, text, n_tokens, finish_reason, CAST(sampling AS VARCHAR) AS sampling
+FROM responses
+WHERE run_id = $run_id AND prompt_id = $prompt_id AND (list_contains($sides, response_id) OR role = 'gold'
+    OR (iteration = $iteration AND role IN ('initial', 'draft', 'improved')))
+QUALIFY row_number() OVER (
+    PARTITION BY CASE WHEN list_contains($sides, response_id) THEN response_id ELSE role END
+    ORDER BY iteration, response_id
+) = 1
+{_IN_ORDER}
 """
 _RESPONSE = """
 SELECT iteration, response_id, role, model, text, n_tokens, finish_reason, CAST(sampling AS VARCHAR) AS sampling,
@@ -83,25 +100,27 @@ WHERE run_id = $run_id AND seed_id = $prompt_id
 LIMIT 1
 """
 _PAIRS = """
-SELECT iteration, pair_id, chosen_id, rejected_id, chosen_score, rejected_score, gap, kept, drop_reason
-FROM pairs
+SELECT iteration, pair_id, chosen_score, rejected_score, gap, kept, drop_reason,
+    count(*) OVER () AS total
+FROM parts.pairs
 WHERE run_id = $run_id AND prompt_id = $prompt_id
 ORDER BY iteration, pair_id
+LIMIT $limit OFFSET $offset
 """
 _EVALS = """
 SELECT iteration, suite, model_a, model_b, response_a, response_b, score_a, score_b, winner
 FROM evals
-WHERE run_id = $run_id AND prompt_id = $prompt_id
+WHERE run_id = $run_id AND prompt_id = $prompt_id AND response_a IN (SELECT unnest($ids))
 ORDER BY iteration, suite, model_a, response_a
 """
 
 
-def answers_to(
-    database: Database, run_id: str, prompt_id: str, iteration: int | None = None, also: Iterable[str] = ()
+def answers_of_pair(
+    database: Database, run_id: str, prompt_id: str, iteration: int, sides: Sequence[str]
 ) -> list[Answer]:
-    """The answers to a prompt in an iteration (gold always, and those of the ids in `also`), or in all iterations."""
-    which = {"run_id": run_id, "prompt_id": prompt_id, "iteration": iteration, "ids": list(also)}
-    return _scored(database, run_id, database.rows(_OF_PROMPT, which))
+    """Both sides of a pair, and the first gold, initial, draft and improved answer beside them."""
+    which = {"run_id": run_id, "prompt_id": prompt_id, "iteration": iteration, "sides": list(sides)}
+    return _scored(database, run_id, database.rows(_OF_PAIR, which))
 
 
 def response_detail(database: Database, run_id: str, response_id: str) -> ResponseDetail | None:
@@ -115,15 +134,26 @@ def response_detail(database: Database, run_id: str, response_id: str) -> Respon
     return ResponseDetail(answer, prompt_id, prompt["text"] if prompt else None)
 
 
-def lineage(database: Database, run_id: str, prompt_id: str) -> Lineage:
-    """What became of one prompt, iteration by iteration?"""
+def lineage(database: Database, run_id: str, prompt_id: str, offset: int = 0) -> Lineage:
+    """What became of one prompt, iteration by iteration? At most ANSWERS answers and pairs, from `offset` on."""
     which = {"run_id": run_id, "prompt_id": prompt_id}
+    window = which | {"limit": ANSWERS, "offset": offset}
+    answers, n_answers = _counted(database.rows(_OF_PROMPT, window))
+    pairs, n_pairs = _counted(database.pair_rows(run_id, _PAIRS, window))
+    ids = [row["response_id"] for row in answers]
     return Lineage(
         prompt=database.row(_PROMPT, which),
-        answers=answers_to(database, run_id, prompt_id),
-        pairs=database.rows(_PAIRS, which),
-        evals=database.rows(_EVALS, which),
+        answers=_scored(database, run_id, answers),
+        pairs=pairs,
+        evals=database.rows(_EVALS, which | {"ids": ids}),
+        n_answers=n_answers,
+        n_pairs=n_pairs,
     )
+
+
+def _counted(rows: list[Row]) -> tuple[list[Row], int]:
+    """A page's rows without the column that counts all there are, and that count; 0 beyond the last page."""
+    return [{name: row[name] for name in row if name != "total"} for row in rows], rows[0]["total"] if rows else 0
 
 
 def _scored(database: Database, run_id: str, rows: list[Row]) -> list[Answer]:

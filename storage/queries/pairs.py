@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from storage.database import Database
-from storage.queries.answers import Answer, answers_to
+from storage.queries.answers import Answer, answers_of_pair
 from storage.queries.excerpts import excerpts, whole_pair
 from storage.queries.page import Page, Row, known_sort
 from storage.queries.pair_order import PAIR_SORTS, key_sql, source_sql
@@ -84,10 +84,10 @@ ORDER BY topic
 
 @dataclass(frozen=True, slots=True)
 class PairDetail:
-    """A pair with every answer to its prompt in its iteration, and what readers said."""
+    """A pair with the answers it was made from, and what readers said."""
 
     pair: Row  # the columns of the view `pairs`
-    answers: list[Answer]  # gold, initial, draft, improved, candidates
+    answers: list[Answer]  # both sides, and the first gold, initial, draft and improved answer beside them
     notes: list[Row]  # author, verdict, text, at; the latest of each author
     logps: list[Row]  # what M_0 and the policies think of it: iteration, model, logp_*, beta, gamma, margin
     findings: list[Row]  # what the health report found: kind, value, detail
@@ -177,7 +177,7 @@ def pair(database: Database, run_id: str, pair_id: str) -> PairDetail | None:
     sides = (found["chosen_id"], found["rejected_id"])
     return PairDetail(
         pair=found,
-        answers=answers_to(database, run_id, found["prompt_id"], found["iteration"], sides),
+        answers=answers_of_pair(database, run_id, found["prompt_id"], found["iteration"], sides),
         notes=database.rows(_NOTES, {"pair_id": pair_id}),
         logps=database.rows(_LOGPS, {"run_id": run_id, "pair_id": pair_id}),
         findings=database.rows(_FINDINGS, {"run_id": run_id, "pair_id": pair_id}),

@@ -1,5 +1,6 @@
 """Which prompts have a story to tell: those whose answers changed most, in either direction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +128,7 @@ _LOGPS = """
 SELECT p.pair_id, p.iteration, l.iteration AS asked, l.model, l.logp_chosen, l.logp_rejected, l.beta, l.gamma
 FROM pairs AS p
 JOIN pair_logps AS l ON l.run_id = $run_id AND l.pair_id = p.pair_id
-WHERE p.run_id = $run_id AND p.prompt_id = $prompt_id
+WHERE p.run_id = $run_id AND p.prompt_id = $prompt_id AND p.pair_id IN (SELECT unnest($pairs))
 ORDER BY p.iteration, p.pair_id, l.iteration, l.model
 """
 
@@ -201,6 +202,11 @@ def kind_of(database: Database, run_id: str, prompt_id: str) -> str | None:
     return None if found is None else str(found["kind"])
 
 
-def pair_logps_of(database: Database, run_id: str, prompt_id: str) -> list[Row]:
-    """How likely do the policies find both sides of the prompt's pairs? Rows by pair, iteration asked, and model."""
-    return database.rows(_LOGPS, {"run_id": run_id, "prompt_id": prompt_id})
+def pair_logps_of(database: Database, run_id: str, prompt_id: str, pairs: Sequence[str]) -> list[Row]:
+    """How likely do the policies find both sides of some of the prompt's pairs? Rows by pair, iteration asked, and model.
+
+    `pairs`: their ids.
+    """
+    if not pairs:
+        return []
+    return database.rows(_LOGPS, {"run_id": run_id, "prompt_id": prompt_id, "pairs": list(pairs)})

@@ -12,9 +12,11 @@ from pages.shell import Lab, Selection
 from storage import Store
 from storage.queries import Answer
 from storage.queries import lineage as lineage_of
+from storage.queries.answers import ANSWERS
 from storage.queries.stories import StoryQuery, pair_logps_of, stories
 from synpo_lab.records import Pair, PairLogp, Prompt, Response, Seed
 from tests.pages.conftest import RUN
+from tests.storage.test_queries import many_pairs_of_one_prompt
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_losers_of_the_grid_are_no_step() -> None:
 
 def test_an_evaluation_prompt_shows_every_policy_with_what_changed(lab: Lab) -> None:
     first = stories(lab.database, RUN, StoryQuery(), limit=1).rows[0]
-    listed, head, chart, told, place, current, before, after, *_ = shown(lab, RUN, None)
+    listed, head, place, current, before, after, _, _, chart, told, *_ = shown(lab, RUN, None)
     assert current == first["prompt_id"]
     assert (before, after is not None) == (None, True)
     assert re.findall(r"<span>(M_\d)</span>", told) == ["M_0", "M_1", "M_2"]
@@ -87,7 +89,7 @@ def test_a_written_prompt_shows_initial_draft_and_improved_and_the_fate_of_its_p
     small: Lab, small_run: list[Any]
 ) -> None:
     pair = first_of(Pair, small_run, kept=True)
-    told = shown(small, "run", pair.prompt_id, StoryQuery("written"))[3]
+    told = shown(small, "run", pair.prompt_id, StoryQuery("written"))[9]
     assert re.findall(r'<span class="role">(\w+)</span>', told) == ["initial", "draft", "improved"]
     assert 'class="lab-pill kept"' in told
     assert f"pair={pair.pair_id}" in told
@@ -99,18 +101,18 @@ def test_a_written_prompt_shows_initial_draft_and_improved_and_the_fate_of_its_p
 
 def test_a_dropped_pair_says_why(small: Lab, small_run: list[Any]) -> None:
     pair = first_of(Pair, small_run, drop_reason="repetition")
-    assert "dropped: repetition" in shown(small, "run", pair.prompt_id, StoryQuery("written"))[3]
+    assert "dropped: repetition" in shown(small, "run", pair.prompt_id, StoryQuery("written"))[9]
 
 
 def test_a_seed_shows_its_gold_answer_and_its_drafts(lab: Lab, small: Lab, small_run: list[Any]) -> None:
     seed = first_of(Seed, small_run)
-    told = shown(small, "run", seed.seed_id, StoryQuery("seed"))[3]
+    told = shown(small, "run", seed.seed_id, StoryQuery("seed"))[9]
     assert re.findall(r'<span class="role">(\w+)</span>', told) == ["gold", "draft"]
 
 
 def test_the_answers_of_the_grid_are_folded_away(lab: Lab) -> None:
     seed = next(iter(lab.store.run(RUN).read(Seed)))
-    told = shown(lab, RUN, seed.seed_id, StoryQuery("seed"))[3]
+    told = shown(lab, RUN, seed.seed_id, StoryQuery("seed"))[9]
     assert "<details" in told
     assert "M_1-beta=4" in told[told.index("<details") :]
     assert "M_1-beta=4" not in told[: told.index("<details")]
@@ -151,7 +153,7 @@ def test_hostile_answers_are_shown_as_text(tiny_store: Any) -> None:
 
 def test_a_prompt_without_answers_says_so(small: Lab, small_run: list[Any]) -> None:
     dropped = first_of(Prompt, small_run, status="dropped")
-    assert "No answers to this prompt" in shown(small, "run", dropped.prompt_id, StoryQuery("written"))[3]
+    assert "No answers to this prompt" in shown(small, "run", dropped.prompt_id, StoryQuery("written"))[9]
 
 
 def test_the_scores_are_drawn_over_the_iterations_by_role(lab: Lab) -> None:
@@ -164,4 +166,18 @@ def test_the_scores_are_drawn_over_the_iterations_by_role(lab: Lab) -> None:
 
 def test_a_story_of_nothing_is_empty(small: Lab) -> None:
     nothing = lineage_of(small.database, "run", "nobody")
-    assert story("run", nothing, pair_logps_of(small.database, "run", "nobody")) == ""
+    assert story("run", nothing, pair_logps_of(small.database, "run", "nobody", [])) == ""
+
+
+def test_a_prompt_with_hundreds_of_answers_is_shown_a_page_at_a_time(tiny_store: Any) -> None:
+    records = many_pairs_of_one_prompt(200)
+    opened = Lab(tiny_store(records).home)
+    page = shown(opened, "run", "p", StoryQuery("written"))
+    assert page[9].count('class="lab-text"') == ANSWERS
+    assert page[9].count("pair=") == ANSWERS
+    assert "answers 1 to 40 of 401 · pairs 1 to 40 of 200" in page[11]
+    assert (page[10].visible, page[13].interactive) == (True, True)
+    last = lineage._story(opened, "run", "p", lineage_of(opened.database, "run", "p", 400), 400)
+    assert "answers 401 to 401 of 401" in last[3]
+    assert not last[5].interactive
+    opened.close()

@@ -314,7 +314,7 @@ def test_no_such_pair_has_no_details_and_no_neighbours(database: Database) -> No
     assert queries.pair_at(database, "run", PairQuery(), position=10_000) is None
 
 
-def test_a_pair_comes_with_every_answer_to_its_prompt_and_their_scores(
+def test_a_pair_comes_with_the_answers_it_was_made_from_and_their_scores(
     database: Database, small_run: list[Any], pairs: list[Pair]
 ) -> None:
     detail = queries.pair(database, "run", pairs[3].pair_id)
@@ -327,6 +327,27 @@ def test_a_pair_comes_with_every_answer_to_its_prompt_and_their_scores(
     expected = {s.aspect: s.value for s in of(Score, small_run) if s.response_id == improved.response_id}
     assert improved.scores == expected
     assert improved.sampling == {"temperature": 0.7, "seed": 1}
+
+
+def many_pairs_of_one_prompt(n: int) -> list[Any]:
+    """A prompt with one draft and n pairs of two candidates each, every answer scored."""
+    ids = [f"{side}{i:04}" for i in range(n) for side in "cr"]
+    answers = [Response(1, key, "p", "candidate", "a", f"text {key}", 1, "stop", "{}") for key in ids]
+    pairs = [
+        Pair(1, f"pair{i:04}", "p", "asked", f"c{i:04}", f"r{i:04}", "c", "r", 1.0, 0.0, 1.0, 1, 1, 0.0, True, None)
+        for i in range(n)
+    ]
+    prompt = Prompt(1, "p", "asked", [], None, "import", "kept", None)
+    draft = Response(1, "draft", "p", "draft", "M_0", "a draft", 1, "stop", "{}")
+    return [prompt, draft, *answers, *pairs, *(Score(1, key, "given", "total", 0.5) for key in ids)]
+
+
+def test_a_pair_of_a_prompt_with_many_answers_comes_with_its_own(tiny_store: TinyStore) -> None:
+    database = Database(tiny_store(many_pairs_of_one_prompt(300)))
+    detail = queries.pair(database, "run", "pair0007")
+    assert detail is not None
+    assert [answer.response_id for answer in detail.answers] == ["draft", "c0007", "r0007"]
+    assert [answer.scores for answer in detail.answers] == [{}, {"total": 0.5}, {"total": 0.5}]
 
 
 def test_the_latest_note_of_each_author_comes_with_the_pair(database: Database, pairs: list[Pair]) -> None:
