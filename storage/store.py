@@ -74,7 +74,9 @@ class Store:
         """
         folder = self.runs_folder / _checked(run_id)
         self.check_writable()
-        temporary = self.runs_folder / f".new-{run_id}-{secrets.token_hex(4)}"
+        # One level deeper than a run's: no pattern of the views finds what is half made, nor what a crash leaves of it.
+        scaffold = self.runs_folder / f".new-{run_id}-{secrets.token_hex(4)}"
+        temporary = scaffold / run_id
         with explained("make the run folder", folder):
             sweep(self.runs_folder, ".new-*")
             try:
@@ -84,9 +86,8 @@ class Store:
                 if fill is not None:
                     fill(RunStore(temporary, self.tables))
                 _claim(temporary, folder)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
+            finally:
+                shutil.rmtree(scaffold, ignore_errors=True)
         return self.run(run_id)
 
     def append_note(self, note: Any) -> None:

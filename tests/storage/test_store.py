@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from storage import RunStore, StorageFault, Store, atomic, parts
+from storage import Database, RunStore, StorageFault, Store, atomic, parts
 from storage.log import append_line
 from synpo_lab.records import TABLES, Note, Pair, Prompt, Score, Topic
 
@@ -51,6 +52,26 @@ def test_two_runs_cannot_have_the_same_id(store: Store, run: RunStore) -> None:
     assert (run.folder / "run.yaml").read_text() == "recipe: synpo\n"
     assert store.runs() == ["run"]
     assert len(list(store.runs_folder.iterdir())) == 1
+
+
+def test_what_a_run_is_filled_with_is_seen_by_nobody_before_it_is_whole(store: Store, run: RunStore) -> None:
+    run.append(SCORES[:1])
+    seen: list[Any] = []
+
+    def fill(made: RunStore) -> None:
+        made.append(SCORES[:1])
+        made.event("fork", "half made")
+        with closing(Database(store)) as database:
+            seen.append(database.rows("SELECT DISTINCT run_id FROM scores"))
+            seen.append(database.rows("SELECT DISTINCT run_id FROM events"))
+            seen.append(store.runs())
+
+    store.create_run("fork", "", {}, fill)
+    assert seen == [[{"run_id": "run"}], [], ["run"]]
+    with closing(Database(store)) as database:
+        told = database.rows("SELECT run_id, count(*) AS n FROM scores GROUP BY run_id ORDER BY run_id")
+    assert told == [{"run_id": "fork", "n": 1}, {"run_id": "run", "n": 1}]
+    assert sorted(path.name for path in store.runs_folder.iterdir()) == ["fork", "run"]
 
 
 def test_of_many_who_make_a_run_at_once_one_succeeds(store: Store) -> None:
