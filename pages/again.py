@@ -33,7 +33,7 @@ def again_of(lab: Lab, run_id: str | None) -> list[Any]:
     config = _config(lab, run_id)
     if config is None:
         return [gr.Accordion(visible=False), None, None]
-    return [gr.Accordion(visible=True), command(config), config.to_yaml()]
+    return [gr.Accordion(visible=True), command(config, name=run_id or ""), config.to_yaml()]
 
 
 def _config(lab: Lab, run_id: str | None) -> RunConfig | None:

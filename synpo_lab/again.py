@@ -25,9 +25,9 @@ def differences(one: RunConfig, other: RunConfig) -> list[Difference]:
     return [Difference(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
 
 
-def command(config: RunConfig, *, home: str | None = None) -> str:
-    """A line for a shell that starts a run of exactly this config; for an import, that imports the same again."""
-    words = _import(config) if config.recipe == "import" else _run(config)
+def command(config: RunConfig, *, name: str = "", home: str | None = None) -> str:
+    """A line for a shell that starts a run of exactly this config; for an import, that imports the same again as `name`."""
+    words = _import(config, name) if config.recipe == "import" else _run(config)
     return shlex.join([*words, *([] if home is None else ["--home", home])])
 
 
@@ -39,10 +39,10 @@ def _run(config: RunConfig) -> list[str]:
     return ["synpo-lab", "run", nearest, *changes]
 
 
-def _import(config: RunConfig) -> list[str]:
+def _import(config: RunConfig, name: str) -> list[str]:
     source = config.source
     mapped = [part for name, column in source.columns.items() for part in ("--map", f"{name}={column}")]
-    named = ["--name", config.title] if config.title else []
+    named = ["--name", name] if name else []
     return ["synpo-lab", "import", *source.paths, "--format", source.format, *mapped, *named]
 
 

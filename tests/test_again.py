@@ -65,10 +65,12 @@ def test_the_yaml_beside_it_runs_the_same_config_too(tmp_path: Path) -> None:
 
 
 def test_an_import_is_imported_again() -> None:
+    """Under the name it has, which the command accepts; its title would be refused as a name."""
     config = parse(
         {"recipe": "import", "title": "my data", "source": {"paths": ["/a b.jsonl"], "columns": {"prompt": "q"}}}
     )
-    assert command(config) == "synpo-lab import '/a b.jsonl' --format auto --map prompt=q --name 'my data'"
+    line = command(config, name="mine")
+    assert line == "synpo-lab import '/a b.jsonl' --format auto --map prompt=q --name mine"
 
 
 def test_differences_name_keys_and_both_values_in_the_order_of_the_schema() -> None:

@@ -1,10 +1,13 @@
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from synpo_lab.again import command
 from synpo_lab.home import open_store
+from synpo_lab.importing.launching import import_config
 from synpo_lab.records import Pair
 
 ROWS = [{"prompt": f"question {number}", "chosen": "a better answer", "rejected": "worse"} for number in range(5)]
@@ -64,6 +67,18 @@ def test_people_are_told_what_was_made_and_where_to_look(cli: Any, file: Path, h
     assert "5 of 7 rows taken" in answer.out
     assert "synpo-lab query" in answer.out
     assert open_store(home).runs() == ["pairs"]
+
+
+@pytest.mark.slow
+def test_the_line_of_an_import_imports_the_same_under_the_same_name(cli: Any, tmp_path: Path) -> None:
+    for side in ("a", "b"):
+        (tmp_path / f"{side}.json").write_text(f'[{{"instruction": "p", "output": "{side}"}}]', encoding="utf-8")
+    config = import_config([str(tmp_path / f"{side}.json") for side in ("a", "b")])
+    assert config.title == "a.json and b.json"
+    words = shlex.split(command(config, name="two", home=str(tmp_path / "home")))
+    answer = cli(*words[1:], "--yes")
+    assert (answer.code, open_store(tmp_path / "home").runs()) == (0, ["two"]), answer.err
+    assert open_store(tmp_path / "home").run("two").folder.joinpath("run.yaml").read_text() == config.to_yaml()
 
 
 @pytest.mark.parametrize(
