@@ -1,6 +1,7 @@
 """Data: preference data made elsewhere, looked at, imported, and opened in the other pages."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,7 @@ from pages.shell import (
     POLL_SECONDS,
     QUIET,
     Lab,
+    acting,
     edited,
     heading,
     is_alive,
@@ -47,6 +49,7 @@ CONFIRM = "(name) => name && confirm(`Delete ${name} and everything imported wit
 
 def build(lab: Lab) -> None:
     picker = heading("Data", LEAD)
+    guard = partial(acting, lab)
     uploads_only = lab.read_only or on_a_space()
     with gr.Row(elem_classes="lab-row"):
         with gr.Column(scale=5, min_width=340):
@@ -126,6 +129,7 @@ def build(lab: Lab) -> None:
             return [problem(visible(error.message), visible(error.hint)), gr.Button(interactive=False), name]
         return [_look(found), gr.Button(interactive=True), name or default_name(paths)]
 
+    @guard
     def start_it(path: str, second: str, upload: Any, format: str, columns: str, name: str) -> list[Any]:
         try:
             with storage_errors():
@@ -139,13 +143,13 @@ def build(lab: Lab) -> None:
     def not_looked_at() -> Any:
         return gr.Button(interactive=False)
 
-    @told
+    @guard
     def stop_it(name: str | None) -> list[Any]:
         if name:
             jobs.stop(lab.home, name, wait=10.0, kill=True)
         return _list(lab, name)
 
-    @told
+    @guard
     def delete_it(name: str | None) -> list[Any]:
         if not name:  # it was not confirmed
             return [gr.skip()] * (1 + len(shown))

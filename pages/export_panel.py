@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
-from pages.shell import QUIET, Lab, told
+from pages.shell import QUIET, Lab, acting, told
 from pages.text import count
 from storage.export import CHAT, export
 from storage.queries.pair_query import PairQuery
@@ -50,7 +50,6 @@ def export_panel(
         path, rows = written(lab, run_id or "", query, SHAPES[shape], chat)
         return [gr.DownloadButton(value=str(path)), Markup('<p class="lab-fine">{} rows.</p>').format(count(rows))]
 
-    @told
     def upload(repository: str, chat: bool, *values: Any) -> Markup:
         run_id, query = wanted(*values)
         made = publish(lab.database, run_id or "", repository.strip(), query=query, kept=False, chat=chat)
@@ -61,7 +60,7 @@ def export_panel(
     heavy: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "concurrency_id": "export"}
     saved = save.click(download, [shape, chat, *inputs], [file, said], concurrency_limit=2, **heavy)
     saved.success(None, None, None, js=SAVE.format(name), **QUIET)
-    push.click(upload, [repository, chat, *inputs], said, concurrency_limit=2, **heavy)
+    push.click(acting(lab, upload), [repository, chat, *inputs], said, concurrency_limit=2, **heavy)
 
 
 def written(lab: Lab, run_id: str, query: PairQuery, format: Any, chat: bool) -> tuple[Path, int]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from pages import eye_charts
 from pages.components import Column, card, facts, link, problem, table
 from pages.pair_address import pairs_address, pairs_link
-from pages.shell import POLL_SECONDS, QUIET, Lab, Selection, follow, heading, no_runs, nothing_yet, told
+from pages.shell import POLL_SECONDS, QUIET, Lab, Selection, acting, follow, heading, no_runs, nothing_yet, told
 from pages.text import count, excerpt, number, one_line, percent, signed
 from storage.queries import PairQuery
 from storage.queries.eye import EYE_SORTS, EyeCount, eye_counts, eye_histogram, eye_page, eye_points
@@ -109,7 +109,6 @@ def build(lab: Lab) -> None:
             gr.Dropdown(choices=choices, value=chosen[0]), *chosen[1:], *show(asked.run_id or "", *chosen),
         ]  # fmt: skip
 
-    @told
     def start_asking(run_id: str) -> list[Any]:
         looking.look(lab.home, run_id)
         return [_asking(lab, run_id), gr.Row(visible=False), gr.Timer(active=True)]
@@ -134,7 +133,9 @@ def build(lab: Lab) -> None:
         )
     for button, by in ((previous, -ROWS), (following, ROWS)):
         button.click(partial(_step, page, by), [offset, *wanted], listed, **QUIET)
-    ask.click(start_asking, picker, [nothing, asking, timer], api_visibility="private", show_progress="minimal")
+    ask.click(
+        acting(lab, start_asking), picker, [nothing, asking, timer], api_visibility="private", show_progress="minimal"
+    )
     timer.tick(tick, picker, outputs, **QUIET)
 
 

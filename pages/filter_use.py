@@ -10,7 +10,7 @@ from markupsafe import Markup
 from pages.components import address, joined, link, problem
 from pages.filter_rules import pair_rules, rules_of, written_rules
 from pages.pair_address import pairs_link
-from pages.shell import QUIET, Lab, is_alive, told
+from pages.shell import QUIET, Lab, acting, is_alive
 from storage.pair_filter import kept_sql
 from storage.queries import PairQuery
 from synpo_lab import filters, jobs
@@ -64,16 +64,14 @@ def use_panel(lab: Lab, picker: gr.Dropdown, rules: Sequence[Any], choices: Sequ
         said = gr.HTML(elem_id="filter-said", elem_classes="hide-empty")
     made = UsePanel(sql, yaml, links, at, launch, said)
 
-    @told
     def save(name: str, *values: Any) -> list[Any]:
         return _saved(lab, name, rules_of(values), len(choices))
 
-    @told
     def fork(run_id: str, at: int | None, *values: Any) -> Markup:
         return _forked(lab, run_id, at, rules_of(values))
 
-    keep.click(save, [name, *rules], [said, *choices], **QUIET)
-    launch.click(fork, [picker, at, *rules], said, **ONCE)
+    keep.click(acting(lab, save), [name, *rules], [said, *choices], **QUIET)
+    launch.click(acting(lab, fork), [picker, at, *rules], said, **ONCE)
     return made
 
 

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pages.bars import bar_chart
 from pages.components import Column, card, empty, joined, link, meter, pill, problem, table
-from pages.shell import POLL_SECONDS, QUIET, Lab, Selection, follow, heading, no_runs, nothing_yet, told
+from pages.shell import POLL_SECONDS, QUIET, Lab, Selection, acting, follow, heading, no_runs, nothing_yet, told
 from pages.text import NOTHING, count, excerpt, moment, percent, visible
 from storage.queries.health import edit_counts, pair_count, topic_count
 from storage.store import RunStore
@@ -67,7 +67,6 @@ def build(lab: Lab) -> None:
             return [_none(lab, asked.run_id), gr.Column(visible=False), *[gr.skip()] * len(shown)]
         return ["", gr.Column(visible=True), *_shown(lab, asked.run_id)]
 
-    @told
     def begin(run_id: str, path: str | None) -> list[Any]:
         start(lab.home, run_id, [Path(path)] if path else [])
         return [_going(progress(lab.store.run(run_id))), gr.Timer(active=True)]
@@ -92,7 +91,7 @@ def build(lab: Lab) -> None:
         return gr.DownloadButton(value=str(path))
 
     follow(lab, picker, line, has_pairs, fill, [nothing, content, *shown])
-    run.click(begin, [picker, evaluation], [said, timer], **QUIET)
+    run.click(acting(lab, begin), [picker, evaluation], [said, timer], **QUIET)
     timer.tick(tick, picker, shown, **QUIET)
     for button, kind in ((json, "json"), (markdown, "md")):
         saved = button.click(_saver(save, kind), picker, file, **QUIET)

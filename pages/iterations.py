@@ -1,5 +1,6 @@
 """Iterations: watch the trainings of a run, stop and resume it, start another."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -14,6 +15,7 @@ from pages.shell import (
     POLL_SECONDS,
     QUIET,
     Lab,
+    acting,
     fresh,
     heading,
     is_alive,
@@ -80,12 +82,10 @@ def build(lab: Lab) -> None:
         tab = gr.Tabs(selected="new") if wants_new else gr.skip()
         return [picked(lab, asked.run_id), tab, *values, *show(asked.run_id, LATEST, [])]
 
-    @told
     def act(run_id: str, chosen: str, *, action: Any) -> list[Any]:
         action(lab.home, run_id)
         return show(run_id, chosen, [])
 
-    @told
     def start_run(text: str) -> list[Any]:
         run_id, said = launched(lab, text)
         if run_id is None:
@@ -97,16 +97,16 @@ def build(lab: Lab) -> None:
     picker.input(lambda run_id: show(run_id, LATEST, []), picker, shown, **QUIET)
     training.input(show, [picker, training, seen], shown, **QUIET)
     timer.tick(show, [picker, training, seen], shown, **QUIET)
-    stop.click(lambda *wanted: act(*wanted, action=jobs.stop), [picker, training], shown, **QUIET)
+    stop.click(acting(lab, partial(act, action=jobs.stop)), [picker, training], shown, **QUIET)
     resume.click(
-        lambda *wanted: act(*wanted, action=jobs.resume),
+        acting(lab, partial(act, action=jobs.resume)),
         [picker, training],
         shown,
         api_visibility="private",
         show_progress="minimal",
     )
     started = form.button.click(
-        start_run,
+        acting(lab, start_run),
         form.draft,
         [picker, tabs, form.status, *shown],
         api_visibility="private",

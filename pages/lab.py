@@ -25,6 +25,7 @@ from pages import (
 from pages.shell import PAGES, Lab
 from pages.theme import instrument
 from synpo_lab.errors import ConfigError, LabError
+from synpo_lab.home import for_looking_only
 
 HERE = Path(__file__).parent
 OTHERS = {
@@ -44,8 +45,11 @@ OTHERS = {
 
 
 def build(home: Path | None = None, *, read_only: bool = False) -> gr.Blocks:
-    """The app over a lab home (default: $SYNPO_LAB_HOME or the user's). Its `lab` is the Lab it shows."""
-    lab = Lab(home, read_only=read_only)
+    """The app over a lab home (default: $SYNPO_LAB_HOME or the user's). Its `lab` is the Lab it shows.
+
+    Read-only where that is asked for, and on a Space (`synpo_lab.home.for_looking_only`).
+    """
+    lab = Lab(home, read_only=read_only or for_looking_only())
     with lab.app as app:
         overview.build(lab)
     for path, page in OTHERS.items():

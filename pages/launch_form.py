@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from pages.components import problem
 from pages.plan_told import plan_told
-from pages.shell import QUIET, Lab, edited, told
+from pages.shell import QUIET, Lab, acting, edited, told
 from synpo_lab import config, form, jobs
 from synpo_lab.errors import ConfigError, LabError
 from synpo_lab.home import storage_errors
@@ -76,7 +76,7 @@ def launch_form(lab: Lab, picker: gr.Dropdown) -> LaunchForm:
     for field, component in zip(described, components, strict=True):
         edited(component)(_follow_field(field.key), [draft, component], [status, draft, text], **QUIET, **IN_TURN)
     text.input(follow_yaml, text, [status, draft, *components], **QUIET, **IN_TURN)
-    plan.click(plan_told, draft, status, api_visibility="private")
+    plan.click(acting(lab, plan_told), draft, status, api_visibility="private")
     start.input(start_from, [start, picker], made.all, **QUIET, **IN_TURN)
     return made
 

@@ -14,6 +14,7 @@ from pages.shell import (
     POLL_SECONDS,
     QUIET,
     Lab,
+    acting,
     fresh,
     heading,
     is_alive,
@@ -87,7 +88,6 @@ def build(lab: Lab) -> None:
         run_id = selection(lab, request).run_id
         return [picked(lab, run_id), *show(run_id, [])]
 
-    @told
     def start_run() -> list[Any]:
         run_id = launch(lab.home, config.load(FIRST_RUN), name=FIRST_RUN)
         return [picked(lab, run_id), *show(run_id, [])]
@@ -96,7 +96,9 @@ def build(lab: Lab) -> None:
     on_load(lab, open_page, [picker, *everything])
     picker.input(show, [picker, seen], everything, **QUIET)
     timer.tick(tick, [picker, seen], [picker, *everything], **QUIET)
-    started = start.click(start_run, None, [picker, *everything], api_visibility="private", show_progress="minimal")
+    started = start.click(
+        acting(lab, start_run), None, [picker, *everything], api_visibility="private", show_progress="minimal"
+    )
     started.then(None, picker, None, js="(run) => { labAddress({run}); }", **QUIET)
 
 

@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import gradio as gr
 from markupsafe import Markup
 
 from pages.components import Column, card, empty, facts, joined, pill, problem, table
-from pages.shell import QUIET, Lab, Selection, follow, heading, no_runs, told
+from pages.shell import QUIET, Lab, Selection, acting, follow, heading, no_runs
 from pages.text import count, excerpt, percent, visible
 from storage.queries.votes import Duel, duels
 from synpo_lab.config import SamplingConfig
@@ -40,7 +41,12 @@ LETTERS = "ABCD"
 LONGEST = 20_000  # characters of an answer shown
 MOST_TURNS = 12
 ALLOW = "SYNPO_LAB_PLAYGROUND"  # "all": a lab open read-only lets visitors load its models, not only the pocket's
-VOTES = {"a": "A is better", "b": "B is better", "tie": "They are alike", "bad": "Both are bad"}
+VOTES: dict[votes.Winner, str] = {
+    "a": "A is better",
+    "b": "B is better",
+    "tie": "They are alike",
+    "bad": "Both are bad",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Talk:
     turns: tuple[Turn, ...] = ()
     blind: bool = False
     remember: bool = True  # whether policies are told the turns before
-    voted: str = ""  # the vote on the last turn
+    voted: votes.Winner | Literal[""] = ""  # the vote on the last turn
     token: int = field(default_factory=lambda: random.getrandbits(60))  # what a cancel names
 
 
@@ -153,7 +159,6 @@ def build(lab: Lab) -> None:
     def answer(talked: Talk, *values: Any) -> Iterator[list[Any]]:  # a generator: `told` cannot wrap one
         yield from _answer(lab, playground, stops, talked, _question(*values))
 
-    @told
     def vote(talked: Talk, *, winner: votes.Winner) -> list[Any]:
         return _shown(lab, _voted(lab, talked, winner))
 
@@ -167,15 +172,7 @@ def build(lab: Lab) -> None:
     new.click(lambda run_id: _shown(lab, Talk(run_id=run_id)), picker, shown, **QUIET)
     models.input(_fields, models, [draft, keywords], **QUIET)
     for winner, button in buttons.items():
-        button.click(_bound(vote, winner), talk, shown, **QUIET)
-
-
-def _bound(vote: Any, winner: str) -> Any:
-    def cast(talked: Talk) -> list[Any]:
-        shown: list[Any] = vote(talked, winner=winner)
-        return shown
-
-    return cast
+        button.click(acting(lab, partial(vote, winner=winner)), talk, shown, **QUIET)
 
 
 def _refused(lab: Lab, run_id: str | None) -> Markup | None:

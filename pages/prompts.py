@@ -14,7 +14,7 @@ from pages.components import empty, problem
 from pages.prompt_map import prompt_map
 from pages.prompt_rows import ALL, Asked, asked_of, chosen_address
 from pages.prompt_topics import topics_panel
-from pages.shell import QUIET, Lab, Selection, edited, follow, heading, is_alive, no_runs, selection, told
+from pages.shell import QUIET, Lab, Selection, acting, edited, follow, heading, is_alive, no_runs, selection, told
 from pages.text import count
 from storage.queries import PROMPT_SORTS, prompts_page, run_overview
 from storage.queries.topics import map_points, topic_sizes
@@ -102,7 +102,6 @@ def build(lab: Lab) -> None:
         opened = [gr.Tabs(selected=name), name] if name in TABS else [gr.skip(), gr.skip()]
         return [*opened, asked.run_id, *_found(lab, asked.run_id)]
 
-    @told
     def start(run_id: str) -> list[Any]:
         find_topics(lab.home, run_id)
         told_now, button, _, _ = _found(lab, run_id)
@@ -127,7 +126,7 @@ def build(lab: Lab) -> None:
         address = "null" if name == "table" else repr(name)
         opened.then(None, tab, None, js=f"() => {{ labAddress({{tab: {address}}}); }}", **QUIET)
     only.input(told(lambda run_id, chosen: _map(lab, run_id, chosen)), [picker, only], drawing, **QUIET)
-    find.click(start, picker, state, **QUIET)
+    find.click(acting(lab, start), picker, state, **QUIET)
     timer.tick(tick, [picker, tab, seen, *filled.inputs], [*state, *lazy, *filled.outputs], **QUIET)
 
 

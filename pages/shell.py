@@ -23,7 +23,7 @@ from storage.sandbox import Console
 from storage.state import NEEDS_WORKER
 from synpo_lab.config import RunConfig, load
 from synpo_lab.errors import LabError
-from synpo_lab.home import open_home, open_store, storage_errors
+from synpo_lab.home import on_a_space, open_home, open_store, storage_errors
 from synpo_lab.jobs import RunStatus, Watch, launch
 from synpo_lab.jobs.provenance import stored_config
 from synpo_lab.jobs.wording import pace, stage_name
@@ -96,8 +96,10 @@ class Lab:
         return self.latest(name, moment_of(status), lambda: run_overview(self.database, status.run_id))
 
     def config(self, run_id: str) -> RunConfig:
+        """The run's config, read again when its file has changed. LabError when it cannot be read."""
         with storage_errors():
-            return stored_config(self.store.run(run_id))
+            run = self.store.run(run_id)
+            return self.latest(("config", run_id), stamp_of(run.folder / "run.yaml"), lambda: stored_config(run))
 
     def is_toy(self, run_id: str | None) -> bool:
         """Whether the run aligns the pocket world's model."""
@@ -115,8 +117,11 @@ class Lab:
         self.database.close()
 
     def start_first_run(self) -> str | None:
-        """Start the built-in run when the home has none at all. Returns its id, None when there was one."""
-        if self.read_only or self.store.runs():
+        """Start the built-in run when the home has none at all. Returns its id, None when there was one.
+
+        A Space starts it too, though its visitors may start nothing: it is what they look at.
+        """
+        if self.store.runs() or (self.read_only and not on_a_space()):
             return None
         return launch(self.home, load(FIRST_RUN), name=FIRST_RUN)
 
@@ -227,6 +232,15 @@ def nothing_yet(status: RunStatus | None, what: str, when: str) -> Markup:
     )
 
 
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file does; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def moment_of(status: RunStatus) -> tuple[object, ...]:
     """What changes when a stage ends or the run does: when numbers of whole stages may have changed."""
     return (status.run_id, status.state, status.iteration, status.stage)
@@ -307,6 +321,20 @@ def told(handler: Callable[..., Result]) -> Callable[..., Result]:
             raise gr.Error(_toast(error), title="This did not work", duration=None, print_exception=False) from error
 
     return shown
+
+
+def acting(lab: Lab, handler: Callable[..., Result]) -> Callable[..., Result]:
+    """`told`, for a handler that starts, changes or sends something, or reads what its caller names by path or URL.
+
+    In a lab open read-only it is refused, whoever calls: a server runs a handler also where its button is hidden.
+    """
+
+    @functools.wraps(handler)
+    def guarded(*args: Any, **kwargs: Any) -> Result:
+        lab.store.check_writable()
+        return handler(*args, **kwargs)
+
+    return told(guarded)
 
 
 def _toast(error: LabError) -> str:

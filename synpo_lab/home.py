@@ -21,7 +21,12 @@ def default_home() -> Path:
 
 def on_a_space() -> bool:
     """Whether this is a Hugging Face Space, where visitors are strangers."""
-    return os.environ.get("SYSTEM") == "spaces"
+    return os.environ.get("SYSTEM") == "spaces" or bool(os.environ.get("SPACE_ID"))
+
+
+def for_looking_only() -> bool:
+    """Whether the pages are to change nothing whoever asks: on a Space, unless its owner has set $SYNPO_LAB_WRITABLE=1."""
+    return on_a_space() and os.environ.get("SYNPO_LAB_WRITABLE") != "1"
 
 
 def open_home(path: Path | None = None, *, writable: bool = True) -> Path:

@@ -106,6 +106,17 @@ def test_the_demo_listens_to_this_machine_and_starts_a_run_unless_told_otherwise
     shown.lab.close()
 
 
+def test_a_space_starts_the_run_that_its_visitors_can_only_look_at(
+    counting: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPACE_ID", "me/lab")
+    shown = Shown(build(counting).lab)
+    assert shown.lab.read_only
+    lab_module.open_demo(shown)
+    assert [status.state for status in shown.lab.runs()] in (["queued"], ["running"], ["finished"])
+    shown.lab.close()
+
+
 def test_serving_starts_no_run_and_a_taken_port_ends_the_demo_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
