@@ -45,13 +45,14 @@ WITH last AS (
 )
 """
 _EVAL_OUTPUTS = f"""{_LAST}
-SELECT DISTINCT ON (prompt_id) asked.text AS instruction, a.text AS output, $run_id || '/' || model_a AS generator
+SELECT DISTINCT ON (model_a, prompt_id) asked.text AS instruction, a.text AS output, $run_id || '/' || model_a AS generator
 FROM last JOIN asked USING (prompt_id) JOIN said AS a ON a.response_id = last.response_a
-ORDER BY prompt_id
+ORDER BY model_a, prompt_id
 """
 _EVAL_SIDES = f"""{_LAST}
 SELECT asked.text AS input_text, a.text AS output_text_a, b.text AS output_text_b, score_a - score_b AS score,
-    iteration, model_a, model_b
+    iteration, (SELECT string_agg(DISTINCT model_a, ', ' ORDER BY model_a) FROM last) AS model_a,
+    (SELECT string_agg(DISTINCT model_b, ', ' ORDER BY model_b) FROM last) AS model_b
 FROM last JOIN asked USING (prompt_id) JOIN said AS a ON a.response_id = last.response_a
     JOIN said AS b ON b.response_id = last.response_b
 ORDER BY prompt_id

@@ -129,6 +129,26 @@ def test_alpaca_eval_outputs_are_the_last_policys_answers(
     assert report.rows == len(outputs) == len(expected)
 
 
+def test_answers_of_several_judged_models_are_all_there_each_under_its_name(
+    tiny_store: TinyStore, tmp_path: Path
+) -> None:
+    said = [
+        Response(1, model, "p", "eval", model, f"by {model}", 0, "given", "{}") for model in ("good", "bad", "base")
+    ]
+    results = [
+        EvalResult(1, "imported", "p", model, "base", model, "base", 1.0, 0.0, "a", 1, 1, annotator)
+        for model in ("good", "bad")
+        for annotator in ("j1", "j2")
+    ]
+    prompt = Prompt(1, "p", "a prompt", [], None, "import", "kept", None)
+    database = Database(tiny_store([prompt, *said, *results]))
+    outputs = json.loads(export(database, "run", tmp_path, "alpaca-eval").path.read_text())
+    assert [(one["generator"], one["output"]) for one in outputs] == [("run/bad", "by bad"), ("run/good", "by good")]
+    sides = json.loads(export(database, "run", tmp_path / "c.json", "llm-comparator").path.read_text())
+    assert [model["name"] for model in sides["models"]] == ["bad, good", "base"]
+    assert len(sides["examples"]) == 4
+
+
 def test_alpaca_eval_outputs_of_pairs_alone_are_the_chosen_answers(
     database: Database, pairs: list[Pair], tmp_path: Path
 ) -> None:
