@@ -112,9 +112,7 @@ def _by_tokens(states: Tensor, head: Callable[[Tensor], Tensor], targets: Tensor
     if len(targets) <= size:
         return _plain(states, head, targets)
     parts = zip(torch.split(states, size), torch.split(targets, size), strict=True)
-    return torch.cat(
-        [checkpoint(_plain, part, head, t, use_reentrant=False, preserve_rng_state=False) for part, t in parts]
-    )
+    return torch.cat([checkpoint(_plain, part, head, t, use_reentrant=False) for part, t in parts])
 
 
 def _tile(tokens: int, words: int, device: str, chunk_size: int | None) -> int:

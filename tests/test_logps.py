@@ -174,3 +174,21 @@ def test_half_precision_is_widened_before_the_softmax() -> None:
         values = mean_logps(hidden.bfloat16(), head.bfloat16(), labels, chunk_size=chunk_size)
         assert values.dtype == torch.float32
         torch.testing.assert_close(values.double(), full_logits(hidden, head, labels), rtol=0.03, atol=0.03)
+
+
+def test_a_head_with_dropout_drops_the_same_on_the_way_back() -> None:
+    """An adapter on the head, say: its logits are made again in the backward pass."""
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 11, bias=False))
+    states, targets = torch.randn(8, 6), torch.randint(11, (8,))
+    grads = []
+    for chunk_size in (4, None):
+        held = states.clone().requires_grad_()
+        torch.manual_seed(1)
+        if chunk_size:
+            logps = token_logps(held, head, targets, chunk_size=chunk_size)
+        else:
+            logits = torch.cat([head(part) for part in held.split(4)])
+            logps = logits.log_softmax(-1).gather(1, targets.unsqueeze(1))[:, 0]
+        grads.append(torch.autograd.grad(logps.sum(), held)[0])
+    torch.testing.assert_close(*grads)

@@ -1,6 +1,7 @@
 """Log-probs of answers under a transformers model, from its last hidden states and its output head."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ class AnswerLogps:
         self._model = bare(model)
         self._decoder, self._output = self._model.get_decoder(), self._model.get_output_embeddings()
         self._scale, self._cap = _after_the_head(self._model.config.get_text_config())
+        self._linear = type(self._output) is nn.Linear  # now: a sharding wrapper changes its class
         self._has_states = self._output is not None and self._agrees()
         if not self._has_states:
             self._decoder = self._model.forward  # as it is now: a training puts its loss in that place
@@ -48,10 +50,9 @@ class AnswerLogps:
         """Made anew each time: a sharding wrapper may have put other tensors in the place of the weights."""
         if not self._has_states:
             return nn.Identity()
-        if type(self._output) is nn.Linear:
+        if self._linear:
             return Head(self._output.weight, self._output.bias, self._scale, self._cap)
-        head: Callable[[Tensor], Tensor] = self._output
-        return head
+        return _CalledHead(self._output, Head(_NOTHING, None, self._scale, self._cap).shape)
 
     def means(self, batch: Tensors) -> Tensor:
         """Mean log-prob per token of each answer: [B] of a `collate` batch, [2B] of a `collate_pairs` one."""
@@ -81,6 +82,25 @@ class AnswerLogps:
         found: Tensor = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state)
         expected = self._model(input_ids=ids, use_cache=False).logits
         return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-3)
+
+
+_NOTHING = torch.empty(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _CalledHead:
+    """A head that is more than a matrix (it has an adapter, say), and what its model does to the logits after it."""
+
+    module: Any
+    shape: Callable[[Tensor], Tensor]
+
+    def __call__(self, states: Tensor) -> Tensor:
+        return self.shape(self.module(states))
+
+    @property
+    def weight(self) -> Tensor:
+        weight: Tensor = self.module.weight
+        return weight
 
 
 def bare(model: Any) -> Any:

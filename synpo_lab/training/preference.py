@@ -106,7 +106,8 @@ class Preference:
         else:
             batch = collate([a for a, _ in pairs] + [b for _, b in pairs], self._pad)
         reference = [means for _, _, *rest in rows for means in rest]
-        return batch | ({"reference": torch.tensor(reference)} if reference else {})
+        # as bits: a sharded model's wrapper would round numbers to bfloat16
+        return batch | ({"reference": torch.tensor(reference).view(torch.int32)} if reference else {})
 
     def count(self, batch: Tensors) -> int:
         return len(batch["input_ids"]) // (1 if self._shares else 2)
@@ -152,10 +153,10 @@ class Preference:
         if config.kind == "orpo":
             return orpo_loss(chosen, rejected, beta=beta)
         if config.kind == "ipo":
-            return ipo_loss(chosen, rejected, *batch["reference"].unbind(1), beta=beta)
+            return ipo_loss(chosen, rejected, *_reference(batch), beta=beta)
         if config.kind == "dpo":
             lengths = batch["owner"].bincount().view(2, -1)  # DPO's log-probs are sums over the tokens
-            means = torch.stack([chosen, rejected, *batch["reference"].unbind(1)])
+            means = torch.stack([chosen, rejected, *_reference(batch)])
             return dpo_loss(*(means * lengths.repeat(2, 1)), beta=beta, label_smoothing=config.label_smoothing)
         return simpo_loss(
             chosen,
@@ -170,6 +171,11 @@ class Preference:
         """Mean over all tokens of the chosen answers [B mean log-probs], times B: the step divides by its pairs."""
         lengths = batch["owner"].bincount()[: len(chosen)]
         return -(chosen * lengths).sum() / lengths.sum() * len(chosen)
+
+
+def _reference(batch: Tensors) -> tuple[Tensor, ...]:
+    """The reference's mean log-probs [B], [B] of chosen and rejected."""
+    return batch["reference"].view(torch.float32).unbind(1)
 
 
 def _sums(better: Tensor, worse: Tensor, chosen: Tensor, rejected: Tensor) -> Tensors:

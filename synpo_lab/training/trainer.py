@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -189,6 +189,8 @@ class LabTrainer(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         if self.args.use_cpu:  # it would only collect garbage, for as long as several steps of a tiny model take
             self.accelerator.free_memory = lambda *objects: objects
+        if getattr(self.accelerator.state, "fsdp_plugin", None):
+            keep_outputs_exact(self.accelerator.state.fsdp_plugin)
         self.model_accepts_loss_kwargs = True  # our loss is already a mean over the whole optimiser step
         self._task, self._write = task, log
         model.forward = partial(task.loss)  # of a method, accelerate would bind the function to the model
@@ -276,6 +278,12 @@ class LabTrainer(Trainer):  # type: ignore[misc]
             hint=f"lower learning_rate (now {self.args.learning_rate:g}), or raise warmup_ratio"
             + (f"; {kept.name} is kept in {kept.parent}" if kept else ""),
         )
+
+
+def keep_outputs_exact(fsdp: Any) -> None:
+    """accelerate's FSDP2 rounds what a sharded module gives to bfloat16: the log-probs and the loss, float32, as well."""
+    if fsdp.fsdp_version == 2 and fsdp.mixed_precision_policy is not None:
+        fsdp.mixed_precision_policy = replace(fsdp.mixed_precision_policy, output_dtype=None)
 
 
 NOT_COUNTED = "not_counted"  # marks a batch that only keeps a process in step with the others

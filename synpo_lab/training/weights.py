@@ -50,7 +50,9 @@ def load_trainee(base: Base, config: TrainerConfig, device: torch.device, *, tru
     if not config.lora.r:
         stored = _stored(base, trust_remote_code)
         return Trainee(model.to(dtype).requires_grad_(True), tokenizer, stored)  # merging an adapter left it frozen
-    return Trainee(_adapted(model, base, config.lora), tokenizer, None)
+    return Trainee(
+        _adapted(model, base, config.lora).eval(), tokenizer, None
+    )  # peft hands it over with dropout at work
 
 
 def _loaded(

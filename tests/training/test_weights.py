@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from synpo_lab.config import LoraConfig, SFTConfig, SimPOConfig
 from synpo_lab.engines.adapters import adapter_of
@@ -14,6 +15,7 @@ from synpo_lab.training import weights
 from synpo_lab.training.preference import Preference, train_preference
 from synpo_lab.training.sft import SFT, train_sft
 from synpo_lab.training.trainer import TrainingStopped
+from synpo_lab.training.weights import load_trainee
 from tests.tiny_model import tiny_llama, tiny_tokenizer
 
 Rows = list[tuple[str, str]]
@@ -91,6 +93,26 @@ def test_a_layer_that_is_not_there_is_an_error_that_names_those_that_are(
     with pytest.raises(TrainingError, match=r"lora\.targets = \['query'\]") as caught:
         train_sft(base, rows, config, tmp_path / "G", seed=0, device="cpu")
     assert "q_proj" in caught.value.hint
+
+
+def test_an_adapter_on_a_head_with_a_soft_cap_needs_no_full_logits() -> None:
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer(26)
+    config = Gemma2Config(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, final_logit_softcapping=0.5, initializer_range=0.4, pad_token_id=0,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    sft = LORA.model_copy(update={"lora": LoraConfig(r=4, targets=["lm_head", "q_proj"], dropout=0.3)})
+    trainee = load_trainee((Gemma2ForCausalLM(config), tokenizer), sft, torch.device("cpu"), trust_remote_code=False)
+    head = trainee.model.get_base_model().lm_head
+    head.lora_B["default"].weight.data.normal_()  # as after a training
+    task = SFT(trainee.model, tokenizer, [("w1", "w2 w3")], 64)
+    assert task._logps._has_states
+    batch = task.collate(task.rows)
+    logits = trainee.model(input_ids=batch["input_ids"]).logits[0].log_softmax(-1)
+    expected = -sum(logits[source, target] for source, target in zip(batch["source"], batch["target"], strict=True))
+    torch.testing.assert_close(task.loss(batch)[0], expected)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
