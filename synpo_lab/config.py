@@ -50,7 +50,12 @@ class VllmConfig(Section):
         None, description="No compilation: starts sooner, generates slower on a GPU. Default: eager on CPU only."
     )
     prefix_caching: bool = Field(True, description="Read what prompts have in common once.")
-    max_lora_rank: int = Field(64, ge=1, le=512, description="Largest rank of adapters served over one base.")
+    max_lora_rank: int = Field(
+        64,
+        ge=1,
+        le=512,
+        description="Adapters up to this rank can be served over one base; larger where the run trains such.",
+    )
     cpu_cache_gib: int = Field(2, ge=1, description="Memory for keys and values on a CPU, in GiB.")
 
 
@@ -586,6 +591,22 @@ class RunConfig(Section):
         if self.recipe == "seed-simpo" and len(self.simpo.betas) > 1 and self.validation.share == 0:
             raise ValueError("seed-simpo trains on all seeds when validation.share = 0: none is left to choose beta")
         return self
+
+    @property
+    def trainings(self) -> dict[str, TrainerConfig]:
+        """The sections of the trainings that the recipe makes."""
+        every = {
+            "prompts.train": (self.prompts.train, {"synpo", "sampling-ranking"}),
+            "improver.train": (self.improver.train, {"synpo"} if self.improver.enabled else set[str]()),
+            "sft": (self.sft, {"seed-sft"}),
+            "simpo": (self.simpo, {"synpo", "sampling-ranking", "seed-simpo"}),
+        }
+        return {name: section for name, (section, recipes) in every.items() if self.recipe in recipes}
+
+    @property
+    def largest_lora(self) -> int:
+        """The largest rank of the adapters that its trainings make, 0 when they make none."""
+        return max((section.lora.r for section in self.trainings.values()), default=0)
 
     def to_yaml(self) -> str:
         said = self.model_dump(mode="json", include=_OF_AN_IMPORT if self.recipe == "import" else None)

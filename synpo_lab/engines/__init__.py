@@ -42,13 +42,14 @@ def open_engine(
     *,
     trust_remote_code: bool = False,
     initial: bool = False,
-    adapters: bool = False,
+    adapters: int = 0,
 ) -> Engine:
     """An engine of the kind the config names over the weights in `model`; what it makes is signed `name`.
 
     `model` may be an adapter folder. `initial`: these are M_0's weights, which a server holds; trained ones are generated
-    with on this machine. `adapters`: others over the same base will follow. Raises MissingExtra for an absent package,
-    ModelError for a folder that cannot be used, EngineError when the engine does not start.
+    with on this machine. `adapters`: the largest rank of adapters over the same base that will follow, 0 for none. Raises
+    MissingExtra for an absent package, ModelError for a folder that cannot be used, EngineError when the engine does not
+    start.
     """
     kind = config.kind
     if kind == "openai" and not initial:
@@ -64,7 +65,7 @@ def open_engine(
     if kind == "ray":
         from synpo_lab.engines.ray_engine import RayEngine
 
-        return RayEngine(name, model, config, trust_remote_code=trust_remote_code)
+        return RayEngine(name, model, config, trust_remote_code=trust_remote_code, adapters=adapters)
     if kind == "scripted":
         from synpo_lab.engines.scripted_engine import ScriptedEngine
 
@@ -77,21 +78,23 @@ def open_engine(
 class KeptEngine:
     """The engine that was opened last, kept for the next model that stands on the same base.
 
-    `open_it(name, model, adapters)` opens one; `adapters` says that an adapter was asked for before.
+    `open_it(name, model, rank)` opens one that is ready for adapters up to that rank, 0 for none. `rank`: of the largest
+    that is known to follow; one that was not is learnt of when it is asked for, and costs another start.
     """
 
-    def __init__(self, open_it: Callable[[str, str | Path, bool], Engine]) -> None:
+    def __init__(self, open_it: Callable[[str, str | Path, int], Engine], rank: int = 0) -> None:
         self._open = open_it
         self._engine: Engine | None = None
-        self._adapters = False
+        self._rank = rank
 
     def get(self, name: str, model: str | Path) -> Engine:
         """The engine for `model`. One for other weights is closed first, so that two are never in memory."""
-        self._adapters = self._adapters or adapter_of(model) is not None
+        if adapter := adapter_of(model):
+            self._rank = max(self._rank, adapter.rank)
         if self._engine is not None and (other := self._engine.beside(name, model)) is not None:
             return other
         self.close()
-        self._engine = self._open(name, model, self._adapters)
+        self._engine = self._open(name, model, self._rank)
         return self._engine
 
     def close(self) -> None:

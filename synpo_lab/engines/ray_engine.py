@@ -32,13 +32,15 @@ LOSSES = 3  # workers that one batch may cost
 class RayEngine:
     """An engine whose work is done elsewhere. See engines.base.Engine for what its methods promise."""
 
-    def __init__(self, name: str, model: str | Path, config: EngineConfig, *, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self, name: str, model: str | Path, config: EngineConfig, *, trust_remote_code: bool = False, adapters: int = 0
+    ) -> None:
         """Joins the cluster, or starts one on this machine. EngineError when it lacks what the workers ask for."""
         ray = _imported()
         self.name, self._model, self._size = name, str(model), config.ray.batch
         started = _connect(ray, config.ray.address)
         each = config.model_copy(update={"kind": config.ray.each})
-        self._crew = _Crew(ray, config, (each, trust_remote_code), started)
+        self._crew = _Crew(ray, config, (each, trust_remote_code, adapters), started)
 
     def generate(
         self, requests: Iterable[Request], sampling: SamplingConfig, *, seed: int, check: Check = never
@@ -83,7 +85,7 @@ class _Batch:
 class _Crew:
     """The workers of a cluster: those at rest, those at work, and those that are to come."""
 
-    def __init__(self, ray: Any, config: EngineConfig, engine: tuple[EngineConfig, bool], started: bool) -> None:
+    def __init__(self, ray: Any, config: EngineConfig, engine: tuple[EngineConfig, bool, int], started: bool) -> None:
         self._ray, self._wanted, self._engine, self._started = ray, config.ray, engine, started
         self._resting: deque[Any] = deque()
         self._coming: dict[Any, Any] = {}  # a worker by the promise of its first word
@@ -213,14 +215,14 @@ class _Stopped(Exception):
 class _Worker:
     """An engine on one machine of the cluster, for one model after another."""
 
-    def __init__(self, config: EngineConfig, trust: bool, stop: Any) -> None:
+    def __init__(self, config: EngineConfig, trust: bool, adapters: int, stop: Any) -> None:
         import ray
 
-        def opened(name: str, model: str | Path, adapters: bool) -> Any:
-            return open_engine(name, model, config, trust_remote_code=trust, adapters=adapters)
+        def opened(name: str, model: str | Path, rank: int) -> Any:
+            return open_engine(name, model, config, trust_remote_code=trust, adapters=rank)
 
         self._ray, self._stop, self._looked = ray, stop, 0.0
-        self._kept = KeptEngine(opened)
+        self._kept = KeptEngine(opened, adapters)
 
     def ready(self) -> bool:
         return True

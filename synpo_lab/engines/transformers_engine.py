@@ -28,6 +28,7 @@ from synpo_lab.training.logps import AnswerLogps
 
 CHUNK = 64  # batches of requests read ahead, so that prompts of a like length are read together
 LOGPS_BATCH = 128  # rows scored together where the config says nothing
+LOGPS_CHUNK = 4  # batches of them between two results: what is lost when the taker stops
 
 
 class TransformersEngine:
@@ -117,7 +118,7 @@ class TransformersEngine:
         self._batch_size = min(self._most, self._asked_size or LOGPS_BATCH)
         unread = iter(rows)
         logps = AnswerLogps(self._model)
-        while chunk := list(islice(unread, self._batch_size * CHUNK)):
+        while chunk := list(islice(unread, self._batch_size * LOGPS_CHUNK)):
             yield from self._scores(logps, encode_examples(self._tokenizer, chunk))
 
     def close(self) -> None:

@@ -46,26 +46,26 @@ class VllmEngine:
         config: EngineConfig,
         *,
         trust_remote_code: bool = False,
-        adapters: bool = False,
+        adapters: int = 0,
     ) -> None:
-        """`model` is a folder or 'hub:OWNER/NAME'. `adapters`: be ready for adapters though `model` is none."""
+        """`model` is a folder or 'hub:OWNER/NAME'. `adapters`: of which rank others over the same base may be."""
         self.name, self._config, self._trust = name, config, trust_remote_code
         self._adapter = _served(model)
         self._base = self._adapter.base if self._adapter else str(model)
-        self._takes_adapters = adapters or self._adapter is not None
         self._tokenizer = tokenizer_of(model, trust_remote_code=trust_remote_code)
-        self._check_rank()
-        self._core = _Core(self._base, config, trust_remote_code, adapters=self._takes_adapters)
+        rank = max(adapters, self._adapter.rank if self._adapter else 0)
+        self._core = _Core(self._base, config, trust_remote_code, rank=rank and max(rank, config.vllm.max_lora_rank))
 
     def beside(self, name: str, model: str | Path) -> "VllmEngine | None":
         """An engine over the same loaded base: for the base itself or a LoRA adapter of it."""
         adapter = _served(model)
-        if not same_weights(adapter.base if adapter else model, self._base) or (adapter and not self._takes_adapters):
+        if not same_weights(adapter.base if adapter else model, self._base):
+            return None
+        if adapter and adapter.rank > self._core.rank:
             return None
         other = copy.copy(self)
         other.name, other._adapter = name, adapter
         other._tokenizer = tokenizer_of(model, trust_remote_code=self._trust)
-        other._check_rank()
         return other
 
     def generate(
@@ -77,7 +77,7 @@ class VllmEngine:
 
     def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
         """Mean log-prob per token of each (prompt, answer), in order. EngineError for a row beyond the context."""
-        if self._takes_adapters:
+        if self._core.rank:
             yield from self._transformers_logps(rows)
             return
         from vllm import SamplingParams
@@ -147,14 +147,6 @@ class VllmEngine:
             return unanswerable(request, f"vLLM ended it with {output.finish_reason!r}")
         return Completion(request.key, text, len(output.token_ids), output.finish_reason)
 
-    def _check_rank(self) -> None:
-        if self._adapter and self._adapter.rank > self._config.vllm.max_lora_rank:
-            raise EngineError(
-                f"{self.name} is an adapter of rank {self._adapter.rank}, this engine serves ranks up to "
-                f"{self._config.vllm.max_lora_rank}",
-                hint=f"set engine.vllm.max_lora_rank to {_rank(self._adapter.rank)}",
-            )
-
     def _check_length(self, tokens: int) -> None:
         if tokens >= self._core.context:
             raise EngineError(
@@ -166,11 +158,13 @@ class VllmEngine:
 class _Core:
     """vLLM itself, over one base: stepped from here, or with several copies of the weights as asynchronous processes."""
 
-    def __init__(self, base: str, config: EngineConfig, trust_remote_code: bool, *, adapters: bool) -> None:
+    def __init__(self, base: str, config: EngineConfig, trust_remote_code: bool, *, rank: int) -> None:
+        """`rank`: of the adapters it can serve, 0 for none."""
         self._on_cpu = pick_device(config.device).type == "cpu"
         self._base, self._threads, self._copies = base, config.threads, config.vllm.data_parallel
         self._in_process = self._on_cpu and self._copies == 1
-        self._arguments = _arguments(base, config, trust_remote_code, adapters=adapters, on_cpu=self._on_cpu)
+        self.rank = rank
+        self._arguments = _arguments(base, config, trust_remote_code, rank=rank, on_cpu=self._on_cpu)
         self._together = 2 * config.vllm.max_num_seqs * self._copies
         self._ids = map(str, itertools.count())
         self._adapter_ids: dict[Path, int] = {}
@@ -300,9 +294,7 @@ def _prepare_environment(*, in_process: bool) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0" if in_process else "1"
 
 
-def _arguments(
-    base: str, config: EngineConfig, trust_remote_code: bool, *, adapters: bool, on_cpu: bool
-) -> dict[str, Any]:
+def _arguments(base: str, config: EngineConfig, trust_remote_code: bool, *, rank: int, on_cpu: bool) -> dict[str, Any]:
     """EngineArgs' fields."""
     settings = config.vllm
     device = pick_device(config.device)
@@ -324,8 +316,8 @@ def _arguments(
         arguments["enable_chunked_prefill"] = False
     else:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
-    if adapters:
-        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(settings.max_lora_rank)}
+    if rank:
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(rank)}
     return arguments
 
 

@@ -68,8 +68,8 @@ class Opened:
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def __call__(self, name: str, model: str | Path, adapters: bool) -> Any:
-        self.events.append(f"open {Path(model).name}{' for adapters' if adapters else ''}")
+    def __call__(self, name: str, model: str | Path, adapters: int) -> Any:
+        self.events.append(f"open {Path(model).name}{f' for rank {adapters}' if adapters else ''}")
         events = self.events
 
         class Engine(ScriptedEngine):
@@ -90,7 +90,7 @@ def test_one_engine_is_kept_for_models_of_one_base_and_two_are_never_open(tmp_pa
     kept = KeptEngine(opened)
     kept.get("M_0", base)
     kept.get("M_1", adapter)  # the engine was not ready for adapters: opened anew, and from now on it is
-    assert opened.events == ["open base", "close base", "open adapter for adapters"]
+    assert opened.events == ["open base", "close base", "open adapter for rank 8"]
     opened.events.clear()
     kept.close()
     kept.get("M_0", base)
@@ -100,8 +100,17 @@ def test_one_engine_is_kept_for_models_of_one_base_and_two_are_never_open(tmp_pa
     kept.close()
     kept.close()
     assert opened.events == [
-        "close adapter", "open base for adapters", "close base", "open other for adapters", "close other"
+        "close adapter", "open base for rank 8", "close base", "open other for rank 8", "close other"
     ]  # fmt: skip
+
+
+def test_an_engine_is_ready_from_the_first_for_adapters_that_are_known_to_follow(tmp_path: Path) -> None:
+    base = save_tiny(tmp_path / "base")
+    opened = Opened()
+    kept = KeptEngine(opened, 16)
+    kept.get("M_0", base)
+    kept.get("M_1", save_adapter(base, tmp_path / "adapter"))
+    assert opened.events == ["open base for rank 16"]
 
 
 def test_an_adapter_folder_says_what_it_stands_on(tmp_path: Path) -> None:
