@@ -6,7 +6,8 @@ generate, keywords of one text. Lists with stop words or personal names are drop
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 _STOPWORDS = frozenset(
@@ -41,7 +42,7 @@ def content_words(text: str) -> list[str]:
                 word[0].isupper() and place > 0 and not word.isupper()
             )  # capitalised inside a sentence: a proper name
             if not name and len(word) > 1 and word.lower() not in _STOPWORDS:
-                found[word.lower()] = None
+                found[sys.intern(word.lower())] = None  # a million texts have few words between them
     return list(found)
 
 
@@ -60,14 +61,25 @@ def keyword_list(
     return KeywordList(tuple(words), tuple(noise))
 
 
+def sample(texts: Iterable[str], most: int, rng: random.Random) -> list[str]:
+    """All texts in their order, or `most` of them, each with the same chance (Vitter 1985, algorithm R). Reads a stream."""
+    kept: list[str] = []
+    for number, text in enumerate(texts):
+        if number < most:
+            kept.append(text)
+        elif (place := rng.randrange(number + 1)) < most:
+            kept[place] = text
+    return kept
+
+
 def keyword_lists(
-    paragraphs: Sequence[str], *, per_prompt: int, noise: int, rng: random.Random
+    texts: Iterable[Sequence[str]], *, per_prompt: int, noise: int, rng: random.Random
 ) -> Iterator[KeywordList]:
-    """Endless distinct lists: words of one random paragraph, `noise` of them from another paragraph.
+    """Endless distinct lists out of the content words of each text: of one random text, `noise` of them from another.
 
     Ends when a thousand draws in a row bring nothing new.
     """
-    words = [found for paragraph in paragraphs if len(found := content_words(paragraph)) >= max(1, per_prompt - noise)]
+    words = [found for found in texts if len(found) >= max(1, per_prompt - noise)]
     if not words:
         return
     seen: set[frozenset[str]] = set()

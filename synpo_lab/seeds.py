@@ -54,22 +54,27 @@ def load_prompts(source: str) -> list[str]:
     return list(prompts)
 
 
-def load_paragraphs(source: str, seeds: Sequence[tuple[str, str]], limit: int | None = None) -> list[str]:
-    """Texts to take keywords from, at most `limit`.
+def paragraphs(source: str, seeds: Sequence[tuple[str, str]], limit: int | None = None) -> Iterator[str]:
+    """Texts to take keywords from, at most `limit`, read as they are asked for.
 
     The seed prompts, the pocket world's paragraphs, the lines of a text file, or the longer lines of a data set's documents.
     """
+    return itertools.islice(_texts(source, seeds), limit)
+
+
+def _texts(source: str, seeds: Sequence[tuple[str, str]]) -> Iterator[str]:
     if source == "seeds":
-        return [prompt for prompt, _ in seeds][:limit]
-    if source == "pocket":
+        yield from (prompt for prompt, _ in seeds)
+    elif source == "pocket":
         from synpo_lab.pocket import data
 
-        return list(data.paragraphs())[:limit]
-    if _is_dataset(source):
-        texts = (_text(row, _TEXT_FIELDS, place) for place, row in _streamed(source))
-        lines = (line.strip() for text in texts for line in text.splitlines() if len(line.split()) >= FEWEST_WORDS)
-        return list(itertools.islice(lines, limit))
-    return list(itertools.islice(_lines(Path(source)), limit))
+        yield from data.paragraphs()
+    elif _is_dataset(source):
+        for place, row in _streamed(source):
+            text = _text(row, _TEXT_FIELDS, place)
+            yield from (line.strip() for line in text.splitlines() if len(line.split()) >= FEWEST_WORDS)
+    else:
+        yield from _lines(Path(source))
 
 
 def _lines(path: Path) -> Iterator[str]:

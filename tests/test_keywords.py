@@ -1,11 +1,12 @@
 import random
+from collections import Counter
 from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synpo_lab.keywords import content_words, keyword_list, keyword_lists
+from synpo_lab.keywords import content_words, keyword_list, keyword_lists, sample
 
 
 @pytest.mark.parametrize(
@@ -48,11 +49,12 @@ def test_noise_that_is_a_word_of_the_text_is_no_noise() -> None:
 
 
 PARAGRAPHS = ["cook rice pan water salt", "moon star night sky cloud", "car road wheel engine fuel"]
+WORDS = [paragraph.split() for paragraph in PARAGRAPHS]
 
 
 @pytest.mark.parametrize("noise", [0, 1, 2])
 def test_lists_have_the_asked_size_and_noise_and_never_repeat(noise: int) -> None:
-    lists = list(islice(keyword_lists(PARAGRAPHS, per_prompt=3, noise=noise, rng=random.Random(1)), 20))
+    lists = list(islice(keyword_lists(WORDS, per_prompt=3, noise=noise, rng=random.Random(1)), 20))
     assert len(lists) == 20
     assert all(len(made.words) == 3 and len(made.noise) == noise for made in lists)
     assert len({frozenset(made.words) for made in lists}) == 20
@@ -62,15 +64,22 @@ def test_lists_have_the_asked_size_and_noise_and_never_repeat(noise: int) -> Non
 
 
 def test_lists_end_when_nothing_new_can_be_drawn() -> None:
-    assert len(list(keyword_lists(["cook rice pan"], per_prompt=3, noise=0, rng=random.Random(0)))) == 1
+    assert len(list(keyword_lists([["cook", "rice", "pan"]], per_prompt=3, noise=0, rng=random.Random(0)))) == 1
 
 
 def test_texts_without_words_give_no_lists() -> None:
-    assert list(keyword_lists(["the of", ""], per_prompt=2, noise=0, rng=random.Random(0))) == []
+    assert list(keyword_lists([[], []], per_prompt=2, noise=0, rng=random.Random(0))) == []
 
 
 def test_the_same_seed_gives_the_same_lists() -> None:
     first, second = (
-        list(islice(keyword_lists(PARAGRAPHS, per_prompt=3, noise=1, rng=random.Random(5)), 9)) for _ in range(2)
+        list(islice(keyword_lists(WORDS, per_prompt=3, noise=1, rng=random.Random(5)), 9)) for _ in range(2)
     )
     assert first == second
+
+
+def test_few_texts_are_all_kept_in_their_order_and_of_many_a_fair_sample() -> None:
+    assert sample(iter(PARAGRAPHS), 3, random.Random(0)) == PARAGRAPHS
+    counts = Counter(text for seed in range(2000) for text in sample(map(str, range(10)), 3, random.Random(seed)))
+    assert sum(counts.values()) == 6000
+    assert all(500 < count < 700 for count in counts.values())  # 600 on average, 20 the standard deviation

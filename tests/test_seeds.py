@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from synpo_lab.errors import DataError
-from synpo_lab.seeds import load_paragraphs, load_prompts, load_seeds
+from synpo_lab.seeds import load_prompts, load_seeds, paragraphs
 
 
 def written(tmp_path: Path, text: str | bytes) -> str:
@@ -87,13 +87,13 @@ def test_a_limit_stops_the_reading(tmp_path: Path) -> None:
 def test_keyword_texts_are_the_longer_lines_of_documents_as_many_as_asked_for(tmp_path: Path) -> None:
     long = " ".join(["word"] * 8)
     source = folder_of(tmp_path, [{"content": f"Title\n{long} {n}\n\n{long} {n} more"} for n in range(50)])
-    assert load_paragraphs(source, [], 3) == [f"{long} 0", f"{long} 0 more", f"{long} 1"]
-    assert len(load_paragraphs(source, [])) == 100
+    assert list(paragraphs(source, [], 3)) == [f"{long} 0", f"{long} 0 more", f"{long} 1"]
+    assert len(list(paragraphs(source, []))) == 100
 
 
 def test_a_hub_name_that_cannot_be_read_is_told_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    for load in (load_seeds, load_prompts, lambda name: load_paragraphs(name, [])):
+    for load in (load_seeds, load_prompts, lambda name: list(paragraphs(name, []))):
         with pytest.raises(DataError, match="hub:nobody/nothing:test cannot be read") as caught:
             load("hub:nobody/nothing:test")
         assert "network" in caught.value.hint
@@ -104,6 +104,6 @@ def test_no_suite_has_no_prompts() -> None:
 
 
 def test_paragraphs_come_from_seeds_a_file_or_the_pocket_world(tmp_path: Path) -> None:
-    assert load_paragraphs("seeds", [("a b", "c")]) == ["a b"]
-    assert load_paragraphs(written(tmp_path, "one\n\ntwo\n"), []) == ["one", "two"]
-    assert len(load_paragraphs("pocket", [])) == 4000
+    assert list(paragraphs("seeds", [("a b", "c")])) == ["a b"]
+    assert list(paragraphs(written(tmp_path, "one\n\ntwo\n"), [])) == ["one", "two"]
+    assert len(list(paragraphs("pocket", []))) == 4000

@@ -3,7 +3,6 @@
 A recipe says *what* is done and in which order. Here is *how* a stage meets engines, the store and a resume.
 """
 
-import itertools
 import json
 import random
 import time
@@ -17,11 +16,11 @@ from typing import Any, TypeVar
 from synpo_lab.config import RunConfig, SamplingConfig, SFTConfig
 from synpo_lab.engines import KeptEngine, open_engine
 from synpo_lab.engines.base import Engine
-from synpo_lab.errors import DataError, EngineError, TrainingError
-from synpo_lab.keywords import KeywordList, keyword_lists
-from synpo_lab.models import with_chat_template
+from synpo_lab.errors import DataError, LabError, TrainingError
+from synpo_lab.models import out_of_memory, with_chat_template
 from synpo_lab.pocket import resolve_policy
 from synpo_lab.recipes.beta_grid import BetaGrid
+from synpo_lab.recipes.keyword_supply import KeywordSupply
 from synpo_lab.records import (
     EvalResult,
     Note,
@@ -39,7 +38,7 @@ from synpo_lab.records import (
 from synpo_lab.run import Run, tracked
 from synpo_lab.scorers import open_scorer
 from synpo_lab.scorers.base import is_ranker, release, watch
-from synpo_lab.seeds import load_paragraphs, load_prompts, load_seeds
+from synpo_lab.seeds import load_prompts, load_seeds
 from synpo_lab.stages.answer import Question, answer, response_id
 from synpo_lab.stages.build_pairs import build_pairs
 from synpo_lab.stages.evaluate import compare
@@ -67,7 +66,7 @@ class Workshop:
 
     def __init__(self, config: RunConfig, run: Run) -> None:
         self.config, self.run = config, run
-        self._kept = KeptEngine(self._open)
+        self._kept = KeptEngine(self._open, config.largest_lora)
         self.templates = TEMPLATES[config.templates]
         self.scorer = open_scorer(config.scorer)
         self.policy: str | Path = resolve_policy(config.policy)
@@ -78,6 +77,7 @@ class Workshop:
             load_seeds(config.seeds, config.seeds_limit), config.validation.share, run.seed_for("split")
         )
         self.run.save(self.seeds)
+        self.keywords = KeywordSupply(config, run, self.training_seeds)
         self.suite = suite_name(config.evaluation.suite)
         self.run.save(_held_out(self.evaluation, self.suite))
         self.totals: dict[str, float] = {}  # by response id
@@ -109,7 +109,7 @@ class Workshop:
             self._kept.close()
             raise
 
-    def _open(self, name: str, model: str | Path, adapters: bool) -> Engine:
+    def _open(self, name: str, model: str | Path, adapters: int) -> Engine:
         return open_engine(
             name,
             model,
@@ -283,7 +283,7 @@ class Workshop:
 
     def fit_generator(self) -> str:
         """G := SFT(M_0, keywords -> prompt). Once per run."""
-        self._keyword_lists(1)  # a wrong keywords.source is said now, not after hours of training
+        self.keywords.lists(1)  # a wrong keywords.source is said now, not after hours of training
         rows = generator_rows(
             self.training_seeds,
             self.config.keywords,
@@ -308,7 +308,7 @@ class Workshop:
         return kept
 
     def _write_prompts(self, generator: str, iteration: int) -> None:
-        lists = self._keyword_lists(iteration)
+        lists = self.keywords.lists(iteration)
         before = list(self.run.read(Prompt))
         finished = {tuple(made.keywords) for made in before if made.iteration == iteration}
         todo = [words for words in lists if words.words not in finished]
@@ -331,21 +331,6 @@ class Workshop:
                     written[request.key] for request in requests
                 ]  # so that who came first never depends on speed
                 self.run.save(prompt_records(chunk, in_order, self.templates, sieve, iteration))
-
-    def _keyword_lists(self, iteration: int) -> list[KeywordList]:
-        keywords = self.config.keywords
-        paragraphs = load_paragraphs(
-            keywords.source, [(seed.prompt, seed.gold) for seed in self.training_seeds], keywords.paragraphs
-        )
-        rng = random.Random(self.run.seed_for("keywords", iteration))
-        lists = keyword_lists(paragraphs, per_prompt=keywords.per_prompt, noise=keywords.noise, rng=rng)
-        found = list(itertools.islice(lists, self.config.prompts.per_iteration))
-        if not found:
-            raise DataError(
-                f"no text of keywords.source = {keywords.source!r} has {keywords.per_prompt} keywords",
-                hint="lower keywords.per_prompt, or give a file of longer paragraphs",
-            )
-        return found
 
     # The response improver R_t
 
@@ -426,7 +411,7 @@ class Workshop:
     def look(self, iteration: int) -> None:
         """Mean log-probs of pairs under M_0 and M_t. What was computed before serves again.
 
-        An engine that cannot give them costs the run a warning, no more.
+        An engine that cannot give them, for lack of memory too, costs the run a warning, no more.
         """
         if not self.config.eye.pairs:
             return
@@ -434,7 +419,9 @@ class Workshop:
             pairs = self._pairs_to_look_at(iteration)
             for model in (INITIAL, f"M_{iteration}"):
                 self._look_with(model, pairs, iteration)
-        except EngineError as error:
+        except (LabError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, LabError) and not out_of_memory(error):
+                raise
             self.run.log(f"iteration {iteration}: no log-probs of pairs: {error}", "warning")
 
     def _pairs_to_look_at(self, iteration: int) -> list[Pair]:

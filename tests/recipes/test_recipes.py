@@ -1,6 +1,7 @@
 """The recipes: on stand-in models for their logic, and once for real on a model and seeds that are not the pocket's."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from synpo_lab.errors import DataError, EngineError, TrainingError
+from synpo_lab.errors import DataError, EngineError, ModelError, TrainingError
 from synpo_lab.home import open_store
-from synpo_lab.recipes import workshop
+from synpo_lab.recipes import keyword_supply, workshop
 from synpo_lab.records import EvalResult, Pair, PairLogp, Prompt, Response, Score, Seed, TrainStep
 from synpo_lab.run import Run, StopRequested
 
@@ -90,6 +91,31 @@ def test_a_wrong_source_of_keywords_is_said_before_any_training(
     with pytest.raises(DataError, match=r"no file nowhere\.txt"):
         start("lost", **(SMALL | {"keywords": {"source": "nowhere.txt"}}), **quick)
     assert not list(open_store(tmp_path / "home").run("lost").read(TrainStep))
+
+
+def test_the_source_of_keywords_is_read_once_for_all_iterations_and_never_by_a_resume(
+    quick: dict[str, str], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "texts.txt"
+    texts = [" ".join(f"{chr(97 + (i * 7 + j * 3) % 26)}{chr(97 + j)}word" for j in range(9)) for i in range(40)]
+    source.write_text("\n".join(texts), encoding="utf-8")
+    reads: list[str] = []
+    plain = keyword_supply.paragraphs
+
+    def counted(source: str, *rest: Any) -> Any:
+        reads.append(source)
+        return plain(source, *rest)
+
+    monkeypatch.setattr(keyword_supply, "paragraphs", counted)
+    with pytest.raises(TrainingError):  # no pair is kept: the first iteration ends half way
+        start(**(SMALL | {"keywords": {"source": str(source)}, "filter": {"min_gap": 1e9}}), **quick)
+    source.unlink()
+    with pytest.raises(TrainingError):
+        start()
+    assert reads == [str(source)]
+    drawn = [json.loads((tmp_path / f"home/runs/r/markers/iteration=0/keywords-{t}.done").read_text()) for t in (1, 2)]
+    assert [len(one["lists"]) for one in drawn] == [48, 48]
+    assert drawn[0]["lists"] != drawn[1]["lists"]
 
 
 def test_a_run_stopped_anywhere_and_resumed_ends_as_the_uninterrupted_one(
@@ -219,16 +245,52 @@ def test_nothing_is_looked_at_when_the_config_says_so(quick: dict[str, str], sta
     assert not list(start(**(SMALL | {"eye": {"pairs": 0}}), **quick).read(PairLogp))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineError("this server gives no log-probs of a given text", hint="use another engine"),
+        ModelError("the adapter is of a kind that is not served", hint="merge it"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+    ids=["no log-probs", "a model", "memory"],
+)
 def test_an_engine_without_log_probs_costs_a_warning_and_no_run(
-    quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch
+    quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def refuse(self: Any, rows: Any) -> Any:
-        raise EngineError("this server gives no log-probs of a given text", hint="use another engine")
+        raise error
 
     monkeypatch.setattr(workshop.open_engine, "mean_logps", refuse)
     run = start(**SMALL, **quick)
     assert run.done("iteration=2/policy")
     assert not list(run.read(PairLogp))
+
+
+def test_a_fault_of_the_code_is_no_warning(
+    quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, rows: Any) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(workshop.open_engine, "mean_logps", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        start(**SMALL, **quick)
+
+
+def test_both_sides_of_all_pairs_are_asked_for_at_once(
+    quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that loads a model for it loads one."""
+    calls: list[str] = []
+    plain = workshop.open_engine.mean_logps
+
+    def counted(self: Any, rows: Any) -> Any:
+        calls.append(self.name)
+        return plain(self, rows)
+
+    monkeypatch.setattr(workshop.open_engine, "mean_logps", counted)
+    start(**SMALL, **quick)
+    assert calls == ["M_0", "M_1", "M_0", "M_2"]
 
 
 def test_a_threshold_that_keeps_nothing_says_so_and_loses_nothing(quick: dict[str, str], start: Start) -> None:
