@@ -1,5 +1,6 @@
 """SQL: ask anything about the runs, read-only."""
 
+import re
 import secrets
 import shlex
 from typing import Any
@@ -24,6 +25,8 @@ FETCHED, SHOWN = 1_000, 200  # rows asked for, and of these put on the page
 DOWNLOADED, DOWNLOAD_SECONDS = 100_000, 60.0
 LONGEST = 600  # characters of a cell
 REMEMBERED = 25  # questions, in the visitor's browser
+LONGEST_COMMAND = 120_000  # bytes; Linux takes 128 KiB in one word
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 CLICK = "() => labSave('sql-file')"
 
 
@@ -152,11 +155,17 @@ def _chart(found: QueryResult | None, kind: str, x: str | None, y: list[str]) ->
 
 
 def _commands(lab: Lab, sql: str) -> list[str]:
+    """The question for a terminal. Addresses carry questions of strangers: all of one stays inside one quoted word."""
     home = "LAB_HOME" if lab.read_only else str(lab.home)
-    script = duckdb_script(lab.store, lab.database.run_rows(), sql)
+    asked = sql.strip().replace("\r\n", "\n")
+    if CONTROL.search(asked):
+        return ["# the question holds control characters, which a terminal would obey"] * 2
+    script = shlex.quote(duckdb_script(lab.store, lab.database.run_rows(), asked))
+    alone = f"cd {shlex.quote(home)} && duckdb -c {script}"
+    too_long = len(alone.encode()) > LONGEST_COMMAND
     return [
-        f"synpo-lab query --home {shlex.quote(home)} {shlex.quote(sql.strip())}",
-        f"cd {shlex.quote(home)} && duckdb <<'SQL'\n{script}SQL",
+        f"synpo-lab query --home {shlex.quote(home)} {shlex.quote(asked)}",
+        "# with the rows of `runs` it is longer than a command may be; ask with synpo-lab" if too_long else alone,
     ]
 
 

@@ -1,6 +1,8 @@
 """The SQL page beyond its table: filters made of queries, commands to take along, questions remembered."""
 
 import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -23,10 +25,44 @@ def test_a_query_that_is_no_filter_is_told_why() -> None:
 
 def test_the_command_hands_the_question_over_whole(lab: Lab) -> None:
     asked = "SELECT 'it''s' AS a, \"run_id\" FROM runs -- $HOME `x`"
-    command, script = sql._commands(lab, asked)
+    command, alone = sql._commands(lab, asked)
     assert shlex.split(command) == ["synpo-lab", "query", "--home", str(lab.home), asked]
-    assert script.startswith(f"cd {lab.home} && duckdb <<'SQL'\n")
+    *start, script = shlex.split(alone)
+    assert start == ["cd", str(lab.home), "&&", "duckdb", "-c"]
     assert asked in script
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "/*\nSQL\ntouch pwned\n*/ SELECT 7",
+        "/* ' ; touch pwned ; ' $(touch pwned) `touch pwned` */ SELECT 7",
+        "SELECT $$\n.shell touch pwned\n$$ IS NOT NULL, 'it''s; touch pwned'",
+        "SELECT 7; /*\n.shell touch pwned\n*/",
+    ],
+)
+def test_a_strangers_question_pasted_into_a_shell_runs_nothing_but_the_question(
+    lab: Lab, tmp_path: Path, asked: str
+) -> None:
+    """An address can hold any question. `duckdb` here notes what it is given."""
+    (tmp_path / "duckdb").write_text('#!/bin/sh\nprintf %s "$2" > "$GIVEN"; test $# = 2 && test "$1" = -c\n')
+    (tmp_path / "duckdb").chmod(0o755)
+    lab.console.query(asked)  # the console takes it, and so it is told
+    before = sorted(lab.home.iterdir())
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin", "GIVEN": str(tmp_path / "given")}
+    subprocess.run(["sh", "-c", sql._commands(lab, asked)[1]], env=path, check=True, timeout=30)
+    assert asked.rstrip("; ") in (tmp_path / "given").read_text()
+    assert sorted(lab.home.iterdir()) == before
+    assert not list(tmp_path.rglob("pwned"))
+
+
+def test_a_question_that_a_terminal_would_obey_and_one_too_long_for_it_are_not_offered(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for control in ("\x04", "\x03", "\x1b[201~", "\r"):
+        assert all(said.startswith("# ") for said in sql._commands(lab, f"SELECT '{control}touch pwned'"))
+    monkeypatch.setattr(sql, "LONGEST_COMMAND", 500)
+    assert sql._commands(lab, "SELECT * FROM runs")[1].startswith("# ")
 
 
 def test_a_read_only_lab_does_not_say_where_it_lies(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
