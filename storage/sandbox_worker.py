@@ -1,8 +1,8 @@
 """The process that runs the SQL console's queries. Started by `sandbox.py` as a script, killed by it at will.
 
 It imports nothing but DuckDB. What a query may do is bounded five times over: it must be one SELECT, down to its
-innermost part; it may name only the public tables and a few functions; DuckDB may read only the lab home's runs and
-notes, and its settings are locked; the process may write no file; and the process can be killed.
+innermost part; it may name only the public tables and a few functions; DuckDB may read only the lab home's runs,
+notes and votes, and its settings are locked; the process may write no file; and the process can be killed.
 
 Talks JSON lines: {"set_up": [statements], "runs": [rows]} and {"sql": ..., "max_rows": ..., "max_cell": ...} in, one
 answer per line out.
@@ -30,7 +30,7 @@ SETTINGS = (
     "SET parquet_metadata_cache = true",
     "SET enable_progress_bar = false",
     "SET allow_community_extensions = false",
-    "SET allowed_directories = ['runs', 'notes']",
+    "SET allowed_directories = ['runs', 'notes', 'playground']",
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from hypothesis import strategies as st
 
 from storage import Console, Database, SQLFault, StorageFault, Store, sandbox
 from storage.catalogue import public_views
+from storage.log import append_line
 from storage.sandbox import _Child
-from synpo_lab.records import TABLES, Pair, Score
+from storage.sources import sources
+from synpo_lab.playground.votes import Vote
+from synpo_lab.records import TABLES, Note, Pair, Score
 
 TinyStore = Callable[..., Store]
 FOREVER = "SELECT count(*) FROM range(1000000000) AS a, range(1000000000) AS b WHERE a.range % 7 = b.range % 3"
@@ -43,6 +47,17 @@ def test_every_public_table_can_be_asked(console: Console, lab: Store, name: str
     assert console.query(f"SELECT count(*) FROM {name}").rows == [[expected]]
     assert console.query(f"SELECT * FROM {name}").columns == list(public_views()[name].columns)
     assert console.query(f"DESCRIBE {name}").rows[0][0] == next(iter(public_views()[name].columns))
+
+
+def test_rows_of_every_kind_of_file_can_be_read(lab: Store) -> None:
+    lab.run("run").event("train", "a step")
+    lab.append_note(Note("pair", "chosen", "a note", "ann", 1.0))
+    vote = Vote(1.0, "run", "pair", "p", "[]", "M_0", "M_1", "ra", "rb", "a", "b", "{}", 0, "a", True, "ann")
+    append_line(lab.home / "playground" / "votes.jsonl", asdict(vote))
+    console = Console(lab)
+    for source in sources(lab):
+        assert console.query(f"SELECT count(*) FROM {source.name}").rows[0][0] > 0, source.name
+    console.close()
 
 
 def test_a_query_gives_columns_types_rows_and_time(console: Console) -> None:
