@@ -18,7 +18,16 @@ from storage.queries.eye_conditions import EYE_CONDITIONS
 from storage.queries.pairs import finding_kinds, pair_drop_reasons, pair_topics
 
 ALL = "all"
-VERDICT_CHOICES = [("all", ALL), ("no verdict yet", "none"), ("any verdict", "any"), "chosen", "rejected", "tie", "bad"]
+VERDICT_CHOICES = [
+    ("all", ALL),
+    ("no verdict yet", "none"),
+    ("any verdict", "any"),
+    ("has a note", "note"),
+    "chosen",
+    "rejected",
+    "tie",
+    "bad",
+]
 FILTERS = (
     *("search", "iteration", "kept", "reason", "verdict", "sort"),
     *("finding", "topic", "eye", "min_gap", "max_gap", "fixed"),
@@ -30,7 +39,7 @@ def filter_widgets() -> list[Any]:
     """The widgets of FILTERS, in that order."""
     with gr.Row(elem_classes="lab-filters"):
         search = gr.Textbox(
-            label="Search", placeholder="in the prompt or either answer", elem_id="pair-search", scale=3
+            label="Search", placeholder="in the prompt, an answer or a note", elem_id="pair-search", scale=3
         )
         iteration = gr.Dropdown(label="Iteration", choices=[ALL], value=ALL, scale=1, min_width=110)
         kept = gr.Dropdown(label="Kept", choices=[ALL, *KEPT], value=ALL, elem_id="pair-kept", scale=1, min_width=110)

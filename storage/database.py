@@ -7,7 +7,8 @@ folders whenever a cursor is asked for.
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,13 +18,14 @@ import pyarrow as pa
 from storage import schema, sources
 from storage.errors import StorageFault
 from storage.folders import RunFolders
-from storage.narrow import PAIRS, Narrow, NarrowPairs
+from storage.narrow import FOUND, PAIRS, Narrow, NarrowPairs
 from storage.pair_filter import PairFilter
 from storage.sandbox_worker import damage
 from storage.store import Store
 
 Parameters = Mapping[str, Any]
 Answer = TypeVar("Answer")
+Stamp = tuple[str, ...]
 _SETTINGS = (
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
@@ -32,6 +34,7 @@ _SETTINGS = (
 )
 
 
+MOST_KNOWN = 256  # answers kept
 _MISTAKES = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 
 
@@ -52,6 +55,7 @@ class Database:
         self._shown: list[sources.RunRow] | None = None
         self._damaged: set[Path] = set()
         self._narrow = NarrowPairs(self._connection, store.runs_folder)
+        self._known: OrderedDict[Hashable, tuple[Stamp, Any]] = OrderedDict()
         self.refresh()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
@@ -68,15 +72,23 @@ class Database:
         return next(iter(self.rows(sql, parameters)), None)
 
     def pair_rows(
-        self, run_id: str, sql: str, parameters: Parameters | None = None, rules: PairFilter | None = None
+        self,
+        run_id: str,
+        sql: str,
+        parameters: Parameters | None = None,
+        rules: PairFilter | None = None,
+        search: str | None = None,
     ) -> list[dict[str, Any]]:
         """All rows of a query that reads of `parts.pairs` one run and none of its texts: from memory, see narrow.py.
 
-        With `rules`, the column `meets` says of each pair whether their condition over texts is true.
+        With `rules`, the column `meets` says of each pair whether their condition over texts is true; with `search`,
+        `parts.found` holds (iteration, pair_id) of the pairs with that text.
         """
 
         def ask() -> list[dict[str, Any]]:
-            return self._rows(sql.replace(PAIRS, self.narrow_pairs(run_id, rules).source), parameters)
+            source = self.narrow_pairs(run_id, rules).source
+            found = self._narrow.found(run_id, search) if search else FOUND
+            return self._rows(sql.replace(FOUND, found).replace(PAIRS, source), parameters)
 
         try:
             return self._asked(ask)
@@ -87,6 +99,31 @@ class Database:
         """What `pair_rows` reads."""
         self.refresh()
         return self._asked(lambda: self._narrow.of(run_id, rules))
+
+    def known(self, name: Hashable, run_id: str, tables: Sequence[str], ask: Callable[[], Answer]) -> Answer:
+        """What `ask()` gives, asked once as long as the run's parts of these tables are the same.
+
+        `name` says what is asked; `tables` may name `notes`, which are of all runs. What is given is shared: change none.
+        """
+        key, stamp = (name, run_id), tuple(part for table in tables for part in self._stamp(run_id, table))
+        with self._lock:
+            held = self._known.get(key)
+        if held is None or held[0] != stamp:
+            held = (stamp, ask())
+        with self._lock:
+            self._known[key] = held
+            self._known.move_to_end(key)
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+        answer: Answer = held[1]
+        return answer
+
+    def _stamp(self, run_id: str, table: str) -> Stamp:
+        """What changes when a table does: the names of its parts, each of which is written once; notes grow."""
+        if table == "notes":
+            files = sorted(self.store.home.glob("notes/*.jsonl"))
+            return tuple(f"{path.name} {path.stat().st_size}" for path in files)
+        return tuple(sorted(path.name for path in (self.store.runs_folder / run_id / table).glob("*/part-*.parquet")))
 
     def batches(self, sql: str, parameters: Parameters | None = None, size: int = 2_000) -> Iterator[pa.RecordBatch]:
         """The rows of a query in batches of at most `size`, for results of any length."""

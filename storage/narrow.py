@@ -6,6 +6,8 @@ is read from its parts as ever, with the same columns.
 
 Beside the columns of `parts.pairs` that are no texts there are a `bin_*` for each of NUMBERS, which says in which of BINS
 equal bins its number lies (NULL: no finite number), and `meets`: whether a free condition over texts is true.
+
+Of the last few searches in texts the pairs that were found are held too, by iteration and id.
 """
 
 import threading
@@ -23,6 +25,10 @@ MOST_ROWS = 3_000_000
 BINS = 40
 TEXTS = frozenset({"prompt", "chosen", "rejected", "chosen_id", "rejected_id", "messages"})  # not held
 PAIRS = "parts.pairs"
+FOUND = "parts.found"
+SEARCH = """(contains(lower(prompt), lower($search)) OR contains(lower(chosen), lower($search))
+    OR contains(lower(rejected), lower($search)))"""
+MOST_SEARCHES = 8
 NUMBERS = {
     "gap": "gap",
     "chosen_score": "chosen_score",
@@ -64,6 +70,7 @@ class NarrowPairs:
         self._connection = connection
         self._runs = runs_folder
         self._held: OrderedDict[Key, Narrow] = OrderedDict()
+        self._found: OrderedDict[tuple[str, str], tuple[str, Stamp]] = OrderedDict()
         self._made = 0
         self._lock = threading.Lock()
 
@@ -78,6 +85,26 @@ class NarrowPairs:
             self._held.move_to_end(key)
             return held
 
+    def found(self, run_id: str, search: str) -> str:
+        """The table of (iteration, pair_id) of the pairs of a run that have a text somewhere, whatever the case."""
+        key, stamp = (run_id, search), self.moment(run_id)
+        with self._lock:
+            held = self._found.get(key)
+            if held is None or held[1] != stamp:
+                self._found[key] = held = (self._look(run_id, search), stamp)
+            self._found.move_to_end(key)
+            return held[0]
+
+    def _look(self, run_id: str, search: str) -> str:
+        with self._connection.cursor() as cursor:
+            while len(self._found) >= MOST_SEARCHES:
+                cursor.execute(f"DROP TABLE {self._found.popitem(last=False)[1][0]}")
+            self._made += 1
+            table = f"narrow.found_{self._made}"
+            cursor.execute("CREATE SCHEMA IF NOT EXISTS narrow")
+            cursor.execute(f"CREATE TABLE {table} AS {_FOUND}", {"run_id": run_id, "search": search})
+            return table
+
     def moment(self, run_id: str) -> Stamp:
         """What changes when the run's pairs do: the names of its parts, each of which is written once."""
         return tuple(sorted(path.name for path in (self._runs / run_id / "pairs").glob("*/part-*.parquet")))
@@ -87,6 +114,9 @@ class NarrowPairs:
         with self._lock, self._connection.cursor() as cursor:
             for key in list(self._held):
                 self._drop(cursor, key)
+            for table, _ in self._found.values():
+                cursor.execute(f"DROP TABLE {table}")
+            self._found.clear()
 
     def _load(self, key: Key, stamp: Stamp) -> Narrow:
         with self._connection.cursor() as cursor:
@@ -134,6 +164,7 @@ def _ends(number: str) -> str:
 
 
 _BOUNDS = f"SELECT count(*), {', '.join(map(_ends, NUMBERS.values()))} FROM {PAIRS} WHERE run_id = $run_id"
+_FOUND = f"SELECT iteration, pair_id FROM {PAIRS} WHERE run_id = $run_id AND {SEARCH}"
 _PARTS = f"SELECT DISTINCT part FROM {PAIRS} WHERE run_id = $run_id ORDER BY part"
 
 

@@ -199,7 +199,9 @@ def agreement_cells(
     """
     columns = f"{_CELLS}, {_TIES}, {_JUDGED}"
     sql = _AGREEMENT.format(columns=columns, opinions=opinions(_seen(policy)), kept=_KEPT)
-    row = database.row(sql, _bound(run_id, policy) | {"iteration": iteration, "kept": kept}) or {}
+    which = _bound(run_id, policy) | {"iteration": iteration, "kept": kept}
+    name, tables = ("agreement", policy, iteration, kept), ["pairs", "pair_logps", "notes"]
+    (row,) = database.known(name, run_id, tables, lambda: database.pair_rows(run_id, sql, which))
     names = ("both", "first", "second", "neither", "ties")
     cells = [Cells(one, other, *(row[f"{one}_{other}_{name}"] for name in names)) for one, other in _TWO]
     return cells, {judge: row[judge] for judge in JUDGES}

@@ -76,7 +76,7 @@ _KINDS = "SELECT kind, count(*) AS pairs FROM findings WHERE run_id = $run_id GR
 _TOPICS = """
 SELECT topic, any_value(label) AS label, count(*) AS prompts
 FROM topics
-WHERE run_id = $run_id AND prompt_id IN (SELECT prompt_id FROM pairs WHERE run_id = $run_id)
+WHERE run_id = $run_id AND prompt_id IN (SELECT prompt_id FROM parts.pairs WHERE run_id = $run_id)
 GROUP BY topic
 ORDER BY topic
 """
@@ -211,7 +211,8 @@ def _key_of(database: Database, run_id: str, pair_id: str, query: PairQuery, sor
 
 def pair_drop_reasons(database: Database, run_id: str, iteration: int | None = None) -> list[Row]:
     """How many pairs did each rule drop? Rows of iteration, reason ("kept" among them) and pairs."""
-    return database.rows(_REASONS, {"run_id": run_id, "iteration": iteration})
+    which = {"run_id": run_id, "iteration": iteration}
+    return database.known(("reasons", iteration), run_id, ["pairs"], lambda: database.rows(_REASONS, which))
 
 
 def run_of_pair(database: Database, *, pair_id: str | None = None, prompt_id: str | None = None) -> str | None:
@@ -222,12 +223,15 @@ def run_of_pair(database: Database, *, pair_id: str | None = None, prompt_id: st
 
 def finding_kinds(database: Database, run_id: str) -> list[Row]:
     """What did the health report find among the run's pairs? Rows of kind and pairs."""
-    return database.rows(_KINDS, {"run_id": run_id})
+    return database.known("kinds", run_id, ["findings"], lambda: database.rows(_KINDS, {"run_id": run_id}))
 
 
 def pair_topics(database: Database, run_id: str) -> list[Row]:
     """Which topics have pairs? Rows of topic, label and prompts."""
-    return database.rows(_TOPICS, {"run_id": run_id})
+    which = {"run_id": run_id}
+    return database.known(
+        "pair topics", run_id, ["pairs", "topics"], lambda: database.pair_rows(run_id, _TOPICS, which)
+    )
 
 
 def _named(database: Database, run_id: str, query: PairQuery, sort: str) -> PairQuery:

@@ -87,7 +87,11 @@ _SUITES = """
 SELECT suite, count(*) AS results FROM evals WHERE run_id = $run_id GROUP BY suite ORDER BY suite = $validation, suite
 """
 _OVERVIEW = """
-WITH made AS (
+WITH answers AS MATERIALIZED (
+    SELECT iteration, response_id, prompt_id, role
+    FROM responses
+    WHERE run_id = $run_id AND role IN ('initial', 'draft', 'improved')
+), made AS (
     SELECT iteration, count(*) AS prompts_generated, count(*) FILTER (status = 'kept') AS prompts_kept
     FROM prompts
     WHERE run_id = $run_id AND status <> 'held-out'
@@ -100,16 +104,16 @@ WITH made AS (
 ), totals AS (
     SELECT response_id, any_value(value) AS value
     FROM scores
-    WHERE run_id = $run_id AND aspect = 'total'
+    WHERE run_id = $run_id AND aspect = 'total' AND response_id IN (SELECT response_id FROM answers)
     GROUP BY response_id
 ), answered AS (
     SELECT iteration,
         avg(value) FILTER (role = 'initial') AS mean_initial,
         avg(value) FILTER (role = 'draft') AS mean_draft,
         avg(value) FILTER (role = 'improved') AS mean_improved
-    FROM responses
+    FROM answers
     JOIN totals USING (response_id)
-    WHERE run_id = $run_id AND (iteration, prompt_id) IN (
+    WHERE (iteration, prompt_id) IN (
         SELECT (iteration, prompt_id) FROM pairs WHERE run_id = $run_id
     )
     GROUP BY iteration
@@ -136,6 +140,7 @@ LEFT JOIN answered USING (iteration)
 LEFT JOIN tested USING (iteration)
 ORDER BY iteration
 """
+_OVERVIEWED = ["prompts", "pairs", "responses", "scores", "evals"]
 _WIN_RATES = """
 SELECT run_id, iteration, suite, model_a, model_b, annotator,
     avg(CASE winner WHEN 'a' THEN 1 WHEN 'tie' THEN 0.5 ELSE 0 END) AS win_rate,
@@ -195,7 +200,9 @@ def run_overview(database: Database, run_id: str, suite: str | None = None) -> l
     """How did the run go, iteration by iteration? Tested on `suite`, or on its first held-out suite."""
     if suite is None:
         suite = next((name for name in suites(database, run_id) if name != VALIDATION), "")
-    return [IterationOverview(**row) for row in database.rows(_OVERVIEW, {"run_id": run_id, "suite": suite})]
+    which = {"run_id": run_id, "suite": suite}
+    rows = database.known(("overview", suite), run_id, _OVERVIEWED, lambda: database.rows(_OVERVIEW, which))
+    return [IterationOverview(**row) for row in rows]
 
 
 def win_rate_curve(database: Database, run_ids: Sequence[str] | None = None, suite: str | None = None) -> list[WinRate]:

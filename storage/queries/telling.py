@@ -101,8 +101,13 @@ ORDER BY kind, place
 
 
 def telling_pairs(database: Database, run_id: str, query: PairQuery) -> list[Pick]:
-    """Which twenty of these pairs tell most, and why each?"""
-    rows = matching_rows(database, run_id, query, _PICKED, {"cut": _cut(database, run_id, query)})
+    """Which twenty of these pairs tell most, and why each? Asked once as long as what it is read from is the same."""
+    cut, tables = _cut(database, run_id, query), {*query.tables(), "pair_logps", "topics"}
+    return database.known(("telling", query, cut), run_id, sorted(tables), lambda: _picks(database, run_id, query, cut))
+
+
+def _picks(database: Database, run_id: str, query: PairQuery, cut: float) -> list[Pick]:
+    rows = matching_rows(database, run_id, query, _PICKED, {"cut": cut})
     waiting = {kind: [row for row in rows if row["kind"] == kind] for kind in QUOTAS}
     chosen: dict[str, Row] = {}
     for kind, quota in QUOTAS.items():

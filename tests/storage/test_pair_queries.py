@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -343,3 +344,76 @@ def test_findings_and_topics_of_the_pairs_are_counted(database: Database, small_
     assert kind == {"kind": "much longer", "pairs": len(of(Finding, small_run))}
     topics = {row["topic"]: row["prompts"] for row in pair_topics(database, "run")}
     assert topics == Counter(one.topic for one in of(Topic, small_run))
+
+
+def asked_sql(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is asked of DuckDB from now on."""
+    told, ask = [], database._rows
+
+    def spy(sql: str, parameters: Any) -> Any:
+        told.append(sql)
+        return ask(sql, parameters)
+
+    monkeypatch.setattr(database, "_rows", spy)
+    return told
+
+
+def test_the_twenty_are_picked_once_until_a_pair_comes(
+    database: Database, pairs: list[Pair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = telling_pairs(database, "run", PairQuery(kept=True))
+    told = asked_sql(database, monkeypatch)
+    assert telling_pairs(database, "run", PairQuery(kept=True)) == first
+    assert not any("medoids" in sql for sql in told)
+    assert telling_pairs(database, "run", PairQuery()) != first
+    widest = replace(pairs[0], pair_id="widest", gap=1e6, kept=True, drop_reason=None)
+    database.store.run("run").append([widest])
+    assert "widest" in [pick.pair_id for pick in telling_pairs(database, "run", PairQuery(kept=True))]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        PairQuery(search="Word1"),
+        PairQuery(rules=PairFilter(where="prompt LIKE '%word1%'")),
+        PairQuery(search="word", rules=PairFilter(min_gap=0.1, where="chosen <> '' AND iteration = 2")),
+    ],
+)
+def test_what_is_found_in_texts_is_held_for_the_next_question(
+    database: Database, query: PairQuery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matches, bound = query.matches(), query.bound("run")
+    by_texts = {row["pair_id"] for row in database.rows(f"SELECT pair_id FROM pairs WHERE {matches}", bound)}
+    told = asked_sql(database, monkeypatch)
+    assert set(found(database, query)) == by_texts
+    assert by_texts
+    assert queries.neighbours(database, "run", next(iter(by_texts)), query) is not None
+    of_pairs = [sql for sql in told if "narrow.pairs" in sql]
+    assert of_pairs
+    assert not any("lower(prompt)" in sql or "LIKE" in sql or "parts.pairs" in sql for sql in told)
+
+
+def test_a_search_looks_again_when_pairs_have_come(database: Database, pairs: list[Pair]) -> None:
+    query = PairQuery(search="NOBODY said this")
+    assert found(database, query) == []
+    database.store.run("run").append([replace(pairs[0], pair_id="new", prompt="nobody Said This before")])
+    assert found(database, query) == ["new"]
+
+
+def test_a_note_without_a_verdict_is_found_by_having_one_and_by_its_words(
+    database: Database, pairs: list[Pair]
+) -> None:
+    one, other, third = (pair.pair_id for pair in pairs[:3])
+    for note in [
+        Note(one, "", "The chosen answer is Évasive.", "ana", 1.0),
+        Note(other, "tie", "", "ana", 1.0),
+        Note(third, "bad", "first words", "ana", 1.0),
+        Note(third, "bad", " ", "ana", 2.0),
+    ]:
+        database.store.append_note(note)
+    assert found(database, PairQuery(verdict="note")) == [one]
+    assert found(database, PairQuery(search="is évasive")) == [one]
+    assert found(database, PairQuery(search="first words")) == []  # it was taken back
+    matches = PairQuery(search="is évasive").matches()
+    rows = database.rows(f"SELECT pair_id FROM pairs WHERE {matches}", PairQuery(search="is évasive").bound("run"))
+    assert [row["pair_id"] for row in rows] == [one]
