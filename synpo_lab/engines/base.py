@@ -26,13 +26,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What became of a request. A request that can never be answered comes back as "error", and the others go on."""
+    """What became of a request. A request that is not answered comes back as "error", and the others go on."""
 
     key: str
     text: str  # "" when the reason is "error"
     n_tokens: int  # generated tokens, the end token included
     finish_reason: Literal["stop", "length", "error"]
     error: str | None = None  # why there is no answer, for people
+    again: bool = False  # whether it may be answered when it is asked another time
 
 
 class Engine(Protocol):
@@ -74,8 +75,8 @@ class Engine(Protocol):
         ...
 
 
-def unanswerable(request: Request, why: str) -> Completion:
-    return Completion(request.key, "", 0, "error", why)
+def unanswerable(request: Request, why: str, *, again: bool = False) -> Completion:
+    return Completion(request.key, "", 0, "error", why, again)
 
 
 def too_long(request: Request, tokens: int, context: int, name: str) -> Completion:

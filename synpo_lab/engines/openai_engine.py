@@ -26,6 +26,7 @@ LONGEST_WAIT_S = 30.0
 LONGEST_ASKED_WAIT_S = 600.0  # of a rest that the server asks for
 SETTLING_S = 1.0  # failures of requests sent before the last decrease are no news
 REFUSALS = (400, 413, 422)  # what the server will say of this request however often it is sent
+REFUSED_AT_FIRST = 8  # requests, before any is answered: then it is not the requests, it is how they are asked
 
 _CONTEXT = re.compile(r"(?:maximum context length|context (?:length|size|window))\D{0,30}?(\d+)", re.IGNORECASE)
 _READ = re.compile(r"(\d+)\s+(?:input tokens|tokens? (?:from|in) the (?:input|messages|prompt))", re.IGNORECASE)
@@ -35,7 +36,8 @@ class OpenAIEngine:
     """An engine on a server. See engines.base.Engine for what its methods promise.
 
     Every request carries a seed; whether the same seed gives the same text is up to the server (vLLM: yes, but for ties).
-    A request that the server refuses, or that alone keeps failing while others are answered, comes back as "error".
+    A request that the server refuses, or that alone keeps failing while others are answered, comes back as "error". Only of
+    a server that has answered something is a refusal taken for final, and of any for what is too long.
     """
 
     def __init__(self, name: str, config: OpenAIConfig) -> None:
@@ -51,6 +53,7 @@ class OpenAIEngine:
             base_url=config.base_url, api_key=self._key or "none", timeout=config.timeout_s, max_retries=0
         )
         self._pace = _Pace(config.concurrency)
+        self._answered, self._refused = False, 0
         try:
             self._model = config.model or self._loop.run_until_complete(self._first_model())
         except BaseException:
@@ -106,7 +109,7 @@ class OpenAIEngine:
             if attempt < self._config.attempts:
                 await asyncio.sleep(_wait(attempt))
         if self._pace.last_success > began:
-            return unanswerable(request, f"{self._config.attempts} tries failed, the last: {problem}")
+            return unanswerable(request, f"{self._config.attempts} tries failed, the last: {problem}", again=True)
         raise EngineError(
             f"the server at {self._config.base_url} does not answer: {problem} ({self._config.attempts} tries)",
             hint="see to the server, then resume: what was answered is kept",
@@ -115,7 +118,9 @@ class OpenAIEngine:
     async def _try(self, request: Request, asked: dict[str, Any]) -> Completion:
         """One try. Raises _Failed if another may do better, EngineError if none will for any request."""
         try:
-            return _read(request, await self._client.chat.completions.create(**asked))
+            made = _read(request, await self._client.chat.completions.create(**asked))
+            self._answered = True
+            return made
         except self._openai.APIStatusError as error:
             if error.status_code in (401, 402, 403):
                 raise self._locked_out(error) from None
@@ -124,12 +129,26 @@ class OpenAIEngine:
             if error.status_code not in REFUSALS:
                 raise _Failed(self._told(error), _asked_wait(error)) from None
             if (room := _room_left(error, asked["max_tokens"])) is None:
-                return unanswerable(request, f"the server refuses it: {self._told(error)}")
+                return self._refusal(request, error)
             return await self._try(request, asked | {"max_tokens": room})
         except self._openai.APITimeoutError:
             raise _Failed(f"no answer within {self._config.timeout_s:g} s") from None
         except (self._openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
             raise _Failed(self._told(error)) from None
+
+    def _refusal(self, request: Request, error: Any) -> Completion:
+        """EngineError when nothing but refusals has come from this server."""
+        told = f"the server refuses it: {self._told(error)}"
+        if self._answered or error.status_code == 413 or _CONTEXT.search(str(error)):
+            return unanswerable(request, told)
+        self._refused += 1
+        if self._refused >= REFUSED_AT_FIRST:
+            raise EngineError(
+                f"the server at {self._config.base_url} refuses every request: {self._told(error)}",
+                hint="its words say which part it does not take (the model, a sampling setting, the chat template); mend "
+                "that, then resume: none of them is counted as answered",
+            )
+        return unanswerable(request, told, again=True)
 
     def _asked(self, request: Request, sampling: SamplingConfig, seed: int) -> dict[str, Any]:
         return {

@@ -84,6 +84,7 @@ class Workshop:
         self.graded: set[str] = set()  # response ids, those included whose answer got no total
         for known in run.read(Score):
             self._noted(known)
+        self._given_up: set[str] = set()  # ids of requests that failed in this attempt; a resume asks them again
         self.anchors: dict[str, str] = {}  # prompt -> the answer that a ranker compares others with
 
     @property
@@ -192,7 +193,7 @@ class Workshop:
         """One response per question, those of an earlier attempt included, sorted by id."""
         seed = self.run.seed_for("answers")
         wanted = {response_id(question, role, model, sampling, seed) for question in questions}
-        done = wanted & self.run.ids(Response, iteration)
+        done = wanted & (self.run.ids(Response, iteration) | self._given_up)
         if done != wanted:
             with (
                 self.run.stage(stage, iteration, total=len(wanted), done=len(done)) as progress,
@@ -208,12 +209,18 @@ class Workshop:
         return sorted(answered, key=lambda response: response.response_id)
 
     def _told_of_failures(self, responses: Iterable[Response], stage: str) -> Iterator[Response]:
-        """The responses; once all are there, a warning in the log if some hold no answer."""
+        """The responses; once all are there, a warning in the log if some hold no answer.
+
+        What failed for a reason that may pass is told and not kept.
+        """
         failed, why = 0, ""
         for response in responses:
-            if response.finish_reason == "error":
-                failed, why = failed + 1, why or json.loads(response.sampling)["error"]
-            yield response
+            told = json.loads(response.sampling) if response.finish_reason == "error" else {}
+            failed, why = failed + bool(told), why or told.get("error", "")
+            if told.get("again"):
+                self._given_up.add(response.response_id)
+            else:
+                yield response
         if failed:
             self.run.log(f"{stage}: {failed} requests got no answer and are left out; the first: {why}", "warning")
 

@@ -49,7 +49,8 @@ def answer(
 
 
 def _why(made: Completion) -> str:
-    return f',"error":{json.dumps(made.error)}' if made.error else ""
+    again = ',"again":true' if made.again else ""
+    return f',"error":{json.dumps(made.error)}{again}' if made.error else ""
 
 
 def response_id(question: Question, role: Role, model: str, sampling: SamplingConfig, seed: int) -> str:

@@ -152,6 +152,7 @@ def test_a_request_that_alone_keeps_failing_costs_only_itself(server: TinyServer
     made = ask(server, n=60, attempts=4, concurrency=2)
     assert made["k5"].finish_reason == "error"
     assert "it broke me" in (made["k5"].error or "")
+    assert made["k5"].again  # this may pass
     assert sum(completion.finish_reason == "stop" for completion in made.values()) == 59
 
 
@@ -162,7 +163,35 @@ def test_a_request_that_is_refused_comes_back_with_the_servers_reason(server: Ti
     made = ask(server, n=3, concurrency=1)
     assert made["k0"].finish_reason == "error"
     assert "maximum context length is 256" in (made["k0"].error or "")
+    assert not made["k0"].again
     assert made["k1"].text == "say 1"
+
+
+@pytest.mark.parametrize("number", [400, 422])
+def test_a_server_that_refuses_every_request_ends_the_stage_with_its_words(server: TinyServer, number: int) -> None:
+    server.reply = status(number, "unknown parameter: seed")
+    engine = opened(server)
+    stream = engine.generate((Request(f"k{i}", "x") for i in range(1000)), SAMPLING, seed=0)
+    kept: list[Completion] = []
+    with pytest.raises(EngineError, match=r"refuses every request: .*unknown parameter: seed") as caught:
+        kept.extend(stream)
+    assert "resume" in caught.value.hint
+    assert len(server.seen) < 20
+    assert all(made.again for made in kept)  # not one of them is settled
+    engine.close()
+
+
+def test_a_refusal_is_final_once_the_server_has_answered_something(server: TinyServer) -> None:
+    refused = status(400, "I do not answer that")
+    server.faults = [refused, echo, refused]
+    made = ask(server, n=4, concurrency=1)
+    assert {key: one.again for key, one in made.items() if one.error} == {"k0": True, "k2": False}
+
+
+def test_prompts_that_are_too_long_are_no_fault_of_the_server(server: TinyServer) -> None:
+    server.faults = [status(400, "maximum context length is 32 tokens"), status(413, "too large")] * 10
+    made = ask(server, n=30)
+    assert sum(one.finish_reason == "error" and not one.again for one in made.values()) == 20
 
 
 def test_an_answer_that_would_pass_the_context_is_asked_for_shorter(server: TinyServer) -> None:

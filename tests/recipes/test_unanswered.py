@@ -1,5 +1,6 @@
 """What a recipe does with requests that an engine cannot answer, and when it holds which engine."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.recipes.test_recipes import SMALL
 Start = Callable[..., Run]
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, refused: Callable[[str, Request], bool]) -> None:
+def refuse(monkeypatch: pytest.MonkeyPatch, refused: Callable[[str, Request], bool], *, again: bool = False) -> None:
     """Let the stand-in engine refuse these requests of the model of that name."""
 
     class Refusing(StandInEngine):
@@ -26,7 +27,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, refused: Callable[[str, Request], bo
         ) -> Iterator[Completion]:
             for request in requests:
                 if refused(self.name, request):
-                    yield unanswerable(request, 'its prompt is "too long"')
+                    yield unanswerable(request, 'its prompt is "too long"', again=again)
                 else:
                     yield from super().generate([request], sampling, seed=seed)
 
@@ -61,6 +62,32 @@ def test_a_failed_request_is_not_tried_again_on_resume(
     refuse(monkeypatch, lambda name, request: asked.append(request.key) is None)
     assert len(list(start().read(Response))) == before
     assert asked == []
+
+
+def test_what_failed_for_a_reason_that_may_pass_is_asked_again_on_resume_and_only_then(
+    quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def fails(name: str, request: Request) -> bool:
+        lost = name == "M_0" and request.key[0] in "01"
+        asked[request.key] += lost
+        return lost
+
+    refuse(monkeypatch, fails, again=True)
+    run = start(**SMALL, **quick)
+    failed = {key for key, times in asked.items() if times}
+    assert failed
+    assert max(asked.values()) == 1
+    assert not failed & {response.response_id for response in run.read(Response)}
+    told = [line["message"] for line in run._store.events()[0] if line["level"] == "warning"]
+    assert any("got no answer and are left out" in line for line in told)
+    refuse(monkeypatch, lambda name, request: False)
+    answered = {r.response_id: r.role for r in start().read(Response)}
+    assert {answered[key] for key in failed if key in answered} == {
+        "initial",
+        "draft",
+    }  # what beta's choice asked is past
 
 
 def test_a_model_that_answers_nothing_on_the_validation_seeds_says_so(
