@@ -112,6 +112,9 @@ class Preference:
     def count(self, batch: Tensors) -> int:
         return len(batch["input_ids"]) // (1 if self._shares else 2)
 
+    def tokens(self, batch: Tensors) -> int:
+        return int((batch["owner"] < self.count(batch)).sum())
+
     def loss(self, batch: Tensors) -> tuple[Tensor, Tensors]:
         if self._kernel == "fastest":
             self._kernel = self._faster(batch)
@@ -168,9 +171,12 @@ class Preference:
         )
 
     def _cross_entropy(self, chosen: Tensor, batch: Tensors) -> Tensor:
-        """Mean over all tokens of the chosen answers [B mean log-probs], times B: the step divides by its pairs."""
+        """Sum over the tokens of the chosen answers [B mean log-probs], such that what the step divides by its pairs
+        is the mean over its tokens, whatever the micro batches.
+        """
         lengths = batch["owner"].bincount()[: len(chosen)]
-        return -(chosen * lengths).sum() / lengths.sum() * len(chosen)
+        pairs, tokens = batch.get("step", (len(chosen), lengths.sum()))
+        return -(chosen * lengths).sum() / tokens * pairs
 
 
 def _reference(batch: Tensors) -> tuple[Tensor, ...]:

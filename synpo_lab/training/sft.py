@@ -61,5 +61,8 @@ class SFT:
     def count(self, batch: Tensors) -> int:
         return len(batch["target"])
 
+    def tokens(self, batch: Tensors) -> int:
+        return len(batch["target"])
+
     def loss(self, batch: Tensors) -> tuple[Tensor, Tensors]:
         return -self._logps.tokens(batch).sum(), {}

@@ -118,8 +118,16 @@ class Objective(Protocol):
         """How many items (tokens, pairs) the loss of an optimiser step is the mean over."""
         ...
 
+    def tokens(self, batch: Tensors) -> int:
+        """How many tokens the cross-entropy in the loss of an optimiser step, if it has one, is the mean over."""
+        ...
+
     def loss(self, batch: Tensors) -> tuple[torch.Tensor, Tensors]:
-        """Summed loss of a batch, and sums over its items of what is logged."""
+        """Summed loss of a batch, and sums over its items of what is logged.
+
+        `step` [2] in the batch are the items and tokens of the whole optimiser step, over all its micro batches and
+        processes; without it the batch is the step.
+        """
         ...
 
 
@@ -212,14 +220,14 @@ class LabTrainer(Trainer):  # type: ignore[misc]
         batch = self._task.collate([row for row, _ in rows])
         return batch if all(counts for _, counts in rows) else batch | {NOT_COUNTED: torch.ones(())}
 
-    def _count(self, batch: Tensors) -> int:
-        return 0 if NOT_COUNTED in batch else self._task.count(batch)
-
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> int:
-        [items] = self._over_processes([sum(map(self._count, batch_samples))])
-        return int(items)
+        counted = [batch for batch in batch_samples if NOT_COUNTED not in batch]
+        mine = [sum(map(self._task.count, counted)), sum(map(self._task.tokens, counted))]
+        items, tokens = map(int, self._over_processes(mine))
+        self._step = torch.tensor([items, tokens], device=device)
+        return items
 
-    def _over_processes(self, values: list[float]) -> list[float]:
+    def _over_processes(self, values: Sequence[float]) -> Sequence[float]:
         """Their sums over all processes."""
         if self.accelerator.num_processes == 1:
             return values
@@ -230,7 +238,7 @@ class LabTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Tensors, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        batch = {name: tensor for name, tensor in inputs.items() if name != NOT_COUNTED}
+        batch = {name: tensor for name, tensor in inputs.items() if name != NOT_COUNTED} | {"step": self._step}
         with torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16):
             total, sums = model(batch)
         self._since = self._since or time.monotonic()

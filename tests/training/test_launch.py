@@ -59,6 +59,27 @@ def test_two_processes_take_the_steps_of_one(base: Path, tmp_path: Path, rows: R
 
 
 @pytest.mark.slow
+def test_two_processes_share_a_cross_entropy_over_unequal_answers(base: Path, tmp_path: Path, pairs: Pairs) -> None:
+    config = SimPOConfig(kind="orpo", learning_rate=1e-2, batch_size=8, micro_batch_size=2, max_length=64)
+    made = {}
+    for n in (1, 2):
+        steps: list[dict[str, Any]] = []
+        train_preference(
+            base,
+            pairs[:22],
+            config,
+            tmp_path / f"by {n}",
+            beta=0.1,
+            seed=0,
+            log=steps.append,
+            device="cpu",
+            processes=n,
+        )
+        made[n] = [step["loss"] for step in steps]
+    assert made[2] == pytest.approx(made[1], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_two_processes_share_a_dpo_training_of_an_adapter_and_its_reference(
     base: Path, tmp_path: Path, pairs: Pairs
 ) -> None:
