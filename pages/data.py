@@ -27,6 +27,7 @@ from synpo_lab import jobs
 from synpo_lab.errors import LabError
 from synpo_lab.home import on_a_space, storage_errors
 from synpo_lab.importing import FORMATS, Look, look
+from synpo_lab.importing.columns import listed
 from synpo_lab.importing.launching import (
     RECIPE,
     default_name,
@@ -199,7 +200,7 @@ def _look(found: Look) -> Markup:
         (what, Markup('<span class="lab-id">{}</span>').format(visible(name))) for what, name in told["columns"].items()
     ]
     unused = (
-        Markup('<p class="lab-none">not used: {}</p>').format(visible(", ".join(told["unused"])))
+        Markup('<p class="lab-none">not used: {}</p>').format(visible(listed(told["unused"])))
         if told["unused"]
         else Markup("")
     )

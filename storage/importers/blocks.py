@@ -91,16 +91,19 @@ class Batch:
     def rows(self) -> Iterator[Found]:
         try:
             rows = self.batch.to_pylist()
-        except (UnicodeDecodeError, pa.ArrowException, OverflowError):
+        except (pa.ArrowException, OverflowError, ValueError):  # a UnicodeDecodeError is a ValueError
             rows = [self._row(place) for place in range(len(self))]
         for number, row in enumerate(rows, start=self.first):
-            yield Found(number, row) if row is not None else Found(number, None, "not UTF-8 text")
+            yield Found(number, row) if isinstance(row, dict) else Found(number, None, *row)
 
-    def _row(self, place: int) -> dict[str, Any] | None:
+    def _row(self, place: int) -> dict[str, Any] | tuple[str, str]:
+        """The row, or its fault and detail."""
         try:
             (row,) = self.batch.slice(place, 1).to_pylist()
-        except (UnicodeDecodeError, pa.ArrowException, OverflowError):
-            return None
+        except UnicodeDecodeError as error:
+            return "not UTF-8 text", str(error)
+        except (pa.ArrowException, OverflowError, ValueError) as error:
+            return "a value that cannot be read", str(error)
         found: dict[str, Any] = row
         return found
 
@@ -113,7 +116,7 @@ def as_found(number: int, value: Any) -> Found:
 
 
 def _parsed(number: int, line: bytes) -> Found:
-    text = line.decode(errors="surrogateescape")
+    text = line.decode(errors="surrogateescape").removeprefix("\ufeff")  # files that were put together keep their marks
     try:
         return as_found(number, json.loads(text))
     except (ValueError, RecursionError) as error:

@@ -35,6 +35,12 @@ PATTERNS = (
 )
 TABLE_ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 JSON_ENDINGS = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".ndjson.gz", ".json.gz")
+ARCHIVES = {  # by their first bytes
+    b"PK\x03\x04": "a zip archive, or a workbook of Excel",
+    b"BZh91A": "compressed by bzip2",
+    b"\xfd7zXZ": "compressed by xz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd",
+}
 NOT_DATA = {"dataset_info.json", "dataset_dict.json", "state.json", "dataset_infos.json"}
 TRAIN = "train"
 
@@ -63,6 +69,12 @@ class Source:
         for path in self.files:
             yield from read(path, path.name)
 
+    def stamps(self) -> list[tuple[int, int]]:
+        """Size and time of each file, which tell that one was changed meanwhile."""
+        with explained("look at", Path(self.name)):
+            found = [path.stat() for path in self.files]
+        return [(one.st_size, one.st_mtime_ns) for one in found]
+
     def fingerprint(self) -> str:
         """16 hex digits that change with any byte of the files; of a data set of the Hub, with its name alone."""
         digest = hashlib.sha256(f"{self.container} {self.name if not self.files else ''}".encode())
@@ -86,11 +98,13 @@ def open_source(name: str) -> Source:
         return Source(name, "Hub")
     path = Path(name).expanduser()
     with explained("look at", path):
-        is_folder, exists = path.is_dir(), path.exists()
+        is_folder, exists, is_file = path.is_dir(), path.exists(), path.is_file()
     if is_folder:
         return _folder(path)
     if not exists:
         raise StorageFault(f"there is no file {name}", hint="check the path; a data set of the Hub is hub:OWNER/NAME")
+    if not is_file:  # a pipe or a device: it can be read once, or never ends
+        raise StorageFault(f"{name} is neither a file nor a folder", hint="write what it gives into a file first")
     return Source(str(path), _container(path), (path,))
 
 
@@ -102,10 +116,10 @@ def _container(path: Path) -> str:
         raise StorageFault(f"{path} is empty", hint="one JSON object per line, for example")
     if start.startswith(b"PAR1"):
         return "Parquet"
+    if archive := next((what for magic, what in ARCHIVES.items() if start.startswith(magic)), ""):
+        raise StorageFault(f"{path} is {archive}", hint=f"unpack it first: {_KINDS}")
     if start == b"ARROW1" or start.startswith(b"\xff\xff\xff\xff"):
         return "Arrow"
-    if path.name.lower().endswith(TABLE_ENDINGS):
-        return "CSV"
     return _text_container(path)
 
 
@@ -115,6 +129,16 @@ def _text_container(path: Path) -> str:
     letters = head.lstrip()
     if not letters:
         raise StorageFault(f"{path} is empty", hint="one JSON object per line, for example")
+    if head.startswith((texts.GZIP, b"PAR1")):
+        raise StorageFault(
+            f"{path} is gzipped over a file that is compressed already", hint="unzip it once: gunzip FILE"
+        )
+    if head.startswith(b"version https://git-lfs"):
+        raise StorageFault(f"{path} is a Git LFS pointer, not the file itself", hint="fetch it with `git lfs pull`")
+    if letters[:15].lower().startswith((b"<!doctype", b"<html")):
+        raise StorageFault(f"{path} is a web page", hint="download the file itself, not the page that shows it")
+    if path.name.lower().endswith(TABLE_ENDINGS):
+        return "CSV"
     if b"\0" in head[:512] and not letters.startswith((b"{", b"[")):
         raise StorageFault(f"{path} is a binary file of no known kind", hint=_KINDS)
     if letters.startswith(b"["):
@@ -158,12 +182,18 @@ def _saved_files(folder: Path) -> Iterator[Path]:
 def _loose_files(folder: Path) -> Source:
     """The files of the first kind there is, anywhere below; those of the split train where names tell splits."""
     for pattern in PATTERNS:
-        found = sorted(path for path in folder.rglob(pattern) if path.name not in NOT_DATA and path.is_file())
+        found = sorted(path for path in folder.rglob(pattern) if _is_data(path, folder))
         if found:
             chosen = [path for path in found if path.name.startswith(TRAIN) or path.parent.name == TRAIN] or found
             note = "; ".join(filter(None, [_of_the_split(chosen, found), _passed_over(folder, found)]))
             return Source(str(folder), _container(chosen[0]), tuple(chosen), note)
     raise StorageFault(f"{folder} holds no data files", hint=_KINDS)
+
+
+def _is_data(path: Path, folder: Path) -> bool:
+    """Whether it is a file that somebody put there: no cache of a download, no shadow that macOS leaves (`._a.jsonl`)."""
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.name not in NOT_DATA and path.is_file()
 
 
 def _of_the_split(chosen: Sequence[Path], found: Sequence[Path]) -> str:
@@ -172,8 +202,8 @@ def _of_the_split(chosen: Sequence[Path], found: Sequence[Path]) -> str:
 
 def _passed_over(folder: Path, found: Sequence[Path]) -> str:
     """The data files of other kinds, which are not read."""
-    every = {path for pattern in PATTERNS for path in folder.rglob(pattern) if path.is_file()}
-    others = sorted(path for path in every - {*found} if path.name not in NOT_DATA)
+    every = {path for pattern in PATTERNS for path in folder.rglob(pattern) if _is_data(path, folder)}
+    others = sorted(every - {*found})
     if not others:
         return ""
     named = ", ".join(str(path.relative_to(folder)) for path in others[:3])

@@ -1,4 +1,7 @@
-"""Parquet and Arrow files, a batch of rows at a time."""
+"""Parquet and Arrow files, a batch of rows at a time.
+
+They are not mapped into memory: a file that is cut short while it is read would end the whole process by a signal.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +25,12 @@ def parquet_blocks(path: Path, name: str) -> Iterator[Block]:
 
 def arrow_blocks(path: Path, name: str) -> Iterator[Block]:
     """Batches of an Arrow file, stream or random access: what `datasets` saves."""
-    with explained("read", path), pa.memory_map(str(path)) as memory:
+    with explained("read", path), pa.OSFile(str(path)) as file:
         try:
-            reader = pa.ipc.open_stream(memory)
+            reader = pa.ipc.open_stream(file)
         except pa.ArrowException:
-            reader = _random_access(path, memory)
+            file.seek(0)
+            reader = _random_access(path, file)
         yield from _batches(_cut(reader), path, name)
 
 
@@ -38,14 +42,14 @@ def parquet_rows(path: Path) -> int:
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, memory_map=True, buffer_size=READ_AHEAD, pre_buffer=False)
+        return pq.ParquetFile(path, memory_map=False, buffer_size=READ_AHEAD, pre_buffer=False)
     except pa.ArrowException as error:
         raise _damaged(path, "Parquet", error) from None
 
 
-def _random_access(path: Path, memory: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+def _random_access(path: Path, file: pa.NativeFile) -> Iterator[pa.RecordBatch]:
     try:
-        reader = pa.ipc.open_file(memory)
+        reader = pa.ipc.open_file(file)
     except pa.ArrowException as error:
         raise _damaged(path, "Arrow", error) from None
     return (reader.get_batch(place) for place in range(reader.num_record_batches))
@@ -66,7 +70,7 @@ def _batches(batches: Iterator[pa.RecordBatch], path: Path, name: str) -> Iterat
                 distinct(batch.schema.names, path)
             yield Batch(name, first, batch)
             first += batch.num_rows
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise _damaged(path, path.suffix.removeprefix(".").capitalize(), error) from None
 
 

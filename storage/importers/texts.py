@@ -59,7 +59,7 @@ def csv_blocks(path: Path, name: str) -> Iterator[Block]:
 
 
 def opened(path: Path) -> IO[bytes]:
-    """The file's bytes, unzipped where it is gzipped and without a byte order mark. StorageFault when it is UTF-16."""
+    """The file's bytes, unzipped where it is gzipped and without a byte order mark. StorageFault when it is not UTF-8."""
     with explained("read", path):
         file: IO[bytes] = path.open("rb")
         if file.read(2) == GZIP:
@@ -68,15 +68,27 @@ def opened(path: Path) -> IO[bytes]:
         file.seek(0)
     with reading(path):
         start = file.read(4)
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if encoding := _wide(start):
         file.close()
-        raise StorageFault(f"{path} is UTF-16 text", hint="save it as UTF-8")
+        raise StorageFault(
+            f"{path} is {encoding} text", hint=f"save it as UTF-8: iconv -f {encoding} -t UTF-8 FILE > NEW"
+        )
     file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
     return file
 
 
+def _wide(start: bytes) -> str:
+    """The encoding of a text that begins with a byte order mark of 2 or 4 bytes or, without one, with ASCII so written."""
+    if start in {codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE}:
+        return "UTF-32"
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    zeros = [place for place, byte in enumerate(start) if byte == 0]
+    return "UTF-16LE" if zeros == [1, 3] else "UTF-16BE" if zeros == [0, 2] else ""
+
+
 class reading:
-    """Turn what a torn gzip file raises into a StorageFault."""
+    """Turn what a torn gzip file or a failing disk raises into a StorageFault."""
 
     def __init__(self, path: object) -> None:
         self._path = path
@@ -87,6 +99,10 @@ class reading:
         if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
             raise StorageFault(
                 f"{self._path} is a damaged gzip file: {error}", hint="copy it again, or unzip what is left of it"
+            ) from None
+        if isinstance(error, OSError):
+            raise StorageFault(
+                f"cannot read {self._path}: {error.strerror or error}", hint="look at the disk"
             ) from None
 
 
@@ -155,7 +171,8 @@ def _items(file: IO[bytes]) -> Iterator[Found]:
         number += 1
         value, fault = _item(text, decoder) if letter else (None, "the array is not closed: the file is torn")
         if fault:
-            yield Found(number, None, fault.partition(":")[0], f"{fault}; nothing behind this item can be read")
+            reason, _, detail = fault.partition(": ")
+            yield Found(number, None, reason, f"{detail}{'; ' * bool(detail)}nothing behind this item can be read")
             return
         yield as_found(number, value)
     text.at += 1  # the closing bracket

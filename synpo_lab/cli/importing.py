@@ -121,13 +121,15 @@ def _ctrl_c_stops(home: Path, name: str) -> Iterator[None]:
 
 
 def _print_look(found: "Look") -> None:
+    from synpo_lab.importing.columns import listed
+
     told = found.told()
     typer.echo(as_text(f"{told['read_as']}, {told['title']}"))
     for note in told["notes"]:
         typer.echo(as_text(f"note: {note}"))
     print_table([{"what": what, "column": column} for what, column in told["columns"].items()])
     if told["unused"]:
-        typer.echo(as_text(f"not used: {', '.join(told['unused'])}"))
+        typer.echo(as_text(f"not used: {listed(told['unused'])}"))
     for number, example in enumerate(told["examples"], start=1):
         rows = [{f"example {number}": what, "text": _short(text)} for what, text in example.items() if text is not None]
         print_table(rows)

@@ -67,6 +67,7 @@ NUMBERED = {
     "second_model": ("model_2", "response_2_model"),
 }
 MISSING = object()
+MOST_NAMES, LONGEST_NAME = 20, 60  # of columns that are told in a sentence
 
 
 class RowRefused(Exception):
@@ -174,6 +175,12 @@ def number_of(value: Any, name: str) -> float | None:
     if not math.isfinite(number):
         raise RowRefused(f"{name!r} is not a number", f"it is {_shortly(value)}")
     return number
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for people: a few of them, none longer than a line."""
+    shown = ", ".join(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in names[:MOST_NAMES])
+    return f"{shown} and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else shown or "none"
 
 
 def unpacked(value: Any) -> Any:

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from storage.importers import Block, Source, open_source
+from storage.importers import Block, Found, Source, open_source
 from synpo_lab.errors import DataError
 from synpo_lab.home import storage_errors
 from synpo_lab.importing import choices
-from synpo_lab.importing.columns import NAMES, Row, found_columns
+from synpo_lab.importing.columns import NAMES, Row, found_columns, listed
 from synpo_lab.importing.formats import FORMATS, Example, Format
 from synpo_lab.importing.joining import joined_blocks
 
 SAMPLE = 200  # rows that tell the format
+LONGEST_FAULT = 200  # characters
 AUTO = "auto"
 JOINED_COLUMNS = {
     name: name
@@ -120,15 +121,25 @@ def _columns_of(rows: Sequence[Mapping[str, Any]], given: Mapping[str, str]) -> 
 
 
 def _sample(source: Source) -> list[Mapping[str, Any]]:
-    found = (one.row for block in source.blocks() for one in block.rows())
+    found = ((block, one) for block in source.blocks() for one in block.rows())
     first = list(islice(found, SAMPLE))
-    rows: list[Mapping[str, Any]] = [row for row in first if row is not None]
+    rows: list[Mapping[str, Any]] = [one.row for _, one in first if one.row is not None]
     if not rows:
         raise DataError(
-            f"{source.name} holds no row that can be read as {source.container}",
+            f"{source.name} holds no row that can be read as {source.container}{_first_fault(first)}",
             hint="one JSON object per line, a JSON array of objects, CSV with a header, or Parquet",
         )
     return rows
+
+
+def _first_fault(first: Sequence[tuple[Block, Found]]) -> str:
+    """What is wrong with the first row, and where; that there is none, for a file of a header alone."""
+    if not first:
+        return ": it has none"
+    block, one = first[0]
+    why = f"{one.fault}: {one.detail[:LONGEST_FAULT]}" if one.detail else one.fault
+    among = f" (nor can any of the first {SAMPLE})" if len(first) == SAMPLE else ""
+    return f"; {block.file} {block.unit} {one.number:,}: {why}{among}"
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -158,10 +169,25 @@ def _fitting(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], name
     for one in FORMATS.values():
         if one.fits(columns, rows):
             return one
+    if (inside := _rows_inside(rows)) is not None:
+        raise DataError(
+            f"the whole file is one object, whose {inside!r} is a list of objects",
+            hint=f"give that list alone, as a JSON array, or one of its objects per line (jq -c '.{inside}[]')",
+        )
     raise DataError(
         f"no known format has these columns: {_listed(names)}",
         hint="say what they are, for example --map prompt=COLUMN --map chosen=COLUMN --map rejected=COLUMN",
     )
+
+
+def _rows_inside(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The name under which a file of a single object holds its rows."""
+    if len(rows) != 1:
+        return None
+    lists = (
+        name for name, value in rows[0].items() if isinstance(value, list) and value and isinstance(value[0], dict)
+    )
+    return next(lists, None)
 
 
 def _refuse_unpaired(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -177,5 +203,4 @@ def _refuse_unpaired(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
-    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown or "none"
+    return listed([repr(name) for name in names])

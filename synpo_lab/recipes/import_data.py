@@ -13,7 +13,7 @@ from synpo_lab.errors import DataError
 from synpo_lab.home import storage_errors
 from synpo_lab.importing.converting import ITERATION
 from synpo_lab.importing.gathering import Gatherer, converted_blocks
-from synpo_lab.importing.plan import make_plan
+from synpo_lab.importing.plan import Plan, make_plan
 from synpo_lab.importing.summary import IMPORTED, Summary
 from synpo_lab.run import Run, tracked
 
@@ -25,6 +25,7 @@ def run(config: RunConfig, run: Run) -> None:
         source = config.source
         plan = make_plan(source.paths, source.format, source.columns)
         with storage_errors():
+            stamps = [one.stamps() for one in plan.sources]
             total = plan.sources[-1].count()
             size = sum(one.size for one in plan.sources)
             fingerprint = fingerprint_of(plan.sources)
@@ -38,10 +39,22 @@ def run(config: RunConfig, run: Run) -> None:
                 f"none of the {gatherer.tally.rows:,} rows could be taken: {_commonest(gatherer)}",
                 hint="look at it with `synpo-lab import PATH --dry-run`; --map prompt=COLUMN says what is what",
             )
+        _check_unchanged(plan, stamps)
         rows = staging.rows
     summary = Summary.of(plan, gatherer.tally, dict(rows), gatherer.duplicates, fingerprint)
     run.mark(IMPORTED, asdict(summary))
     run.log(summary.sentence, stage="import")
+
+
+def _check_unchanged(plan: Plan, stamps: list[list[tuple[int, int]]]) -> None:
+    """Part of an older and part of a newer file would be a data set that nobody has."""
+    with storage_errors():
+        changed = [source.name for source, stamp in zip(plan.sources, stamps, strict=True) if source.stamps() != stamp]
+    if changed:
+        raise DataError(
+            f"{changed[0]} was changed while it was read: nothing was imported",
+            hint="import it again once nothing writes to it any more",
+        )
 
 
 def _commonest(gatherer: Gatherer) -> str:

@@ -1,8 +1,13 @@
 """storage.importers: the same rows out of every container, and what is wrong said with its line."""
 
+import bz2
 import gzip
 import json
+import lzma
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +220,19 @@ def test_a_torn_gzip_file_is_refused(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (b"\xff\xfe{\x00", "UTF-16"),
+        (b"\xff\xfe{\x00", "UTF-16 text"),
+        ('{"prompt": 1}'.encode("utf-16-le"), "UTF-16LE text"),
+        ('{"prompt": 1}'.encode("utf-16-be"), "UTF-16BE text"),
+        ('{"prompt": 1}'.encode("utf-32"), "UTF-32 text"),
+        (b"PK\x03\x04\x14\0\0\0", "a zip archive, or a workbook of Excel"),
+        (bz2.compress(b'{"prompt": 1}'), "compressed by bzip2"),
+        (lzma.compress(b'{"prompt": 1}'), "compressed by xz"),
+        (b"\x28\xb5\x2f\xfd\0\0", "compressed by zstd"),
+        (gzip.compress(gzip.compress(b'{"prompt": 1}')), "compressed already"),
+        (gzip.compress(b"PAR1\0\0"), "compressed already"),
+        (gzip.compress(b""), "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "a web page"),
         (b"\x7fELF\x02\x01\x01\0\0\0", "binary file"),
         (b'{\n "prompt": "a"\n}\n', "over several lines"),
     ],
@@ -226,6 +243,79 @@ def test_what_is_no_data_file_is_refused_with_a_hint(content: bytes, said: str, 
     with pytest.raises(StorageFault, match=said) as caught:
         open_source(str(path))
     assert caught.value.hint
+
+
+def test_what_can_be_read_once_or_never_ends_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    for name in (str(tmp_path / "rows.jsonl"), "/dev/zero"):
+        with pytest.raises(StorageFault, match="neither a file nor a folder") as caught:
+            open_source(name)
+        assert caught.value.hint
+
+
+def test_links_that_lead_round_or_nowhere_are_no_data(tmp_path: Path) -> None:
+    (tmp_path / "round.jsonl").symlink_to("round.jsonl")
+    (tmp_path / "nowhere.jsonl").symlink_to("gone.jsonl")
+    for name in ("round.jsonl", "nowhere.jsonl"):
+        with pytest.raises(StorageFault, match="there is no file"):
+            open_source(str(tmp_path / name))
+    as_jsonl(tmp_path / "rows.jsonl", [{"prompt": "a"}])
+    (tmp_path / "up").symlink_to(".")
+    assert [path.name for path in open_source(str(tmp_path)).files] == ["rows.jsonl"]
+
+
+def test_hidden_files_of_a_folder_are_nobodys_data(tmp_path: Path) -> None:
+    """The shadows that macOS leaves, and the cache of a download."""
+    for name in ("rows.jsonl", "._rows.jsonl", ".cache/huggingface/more.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"prompt": "a"}\n')
+    source = open_source(str(tmp_path))
+    assert ([path.name for path in source.files], source.note) == (["rows.jsonl"], "")
+
+
+def test_files_that_were_put_together_keep_their_byte_order_marks_and_line_ends(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n{"a": 2}\n\xef\xbb\xbf{"a": 3}\r\n')
+    assert [found.row for found in found_in(path)] == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
+def test_a_value_of_parquet_that_python_has_no_number_for_costs_only_its_row(tmp_path: Path) -> None:
+    times = pa.array([0, 2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"prompt": ["a", "b"], "at": times}), tmp_path / "rows.parquet")
+    assert faults_of(tmp_path / "rows.parquet") == [(2, "a value that cannot be read")]
+
+
+CUT = """
+import os, sys
+from storage import StorageFault
+from storage.importers import open_source
+path, read = sys.argv[1], 0
+try:
+    for block in open_source(path).blocks():
+        read += len(list(block.rows()))
+        os.truncate(path, 2_500_000)
+except StorageFault as fault:
+    print(read, fault.message)
+"""
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+def test_a_file_that_is_cut_short_while_it_is_read_is_a_fault_and_no_crash(ending: str, tmp_path: Path) -> None:
+    """A mapped file would end the process that reads it by a bus error: the web server's, when it looks at a file."""
+    rows = pa.table({"prompt": [os.urandom(500).hex() for _ in range(8_000)]})
+    path = tmp_path / f"rows.{ending}"
+    if ending == "parquet":
+        pq.write_table(rows, path, row_group_size=1_000, compression="none")
+    else:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, rows.schema) as writer:
+            writer.write_table(rows, max_chunksize=1_000)
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, str(path)],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"not a whole {ending.capitalize()} file" in done.stdout
+    assert int(done.stdout.split()[0]) < 8_000
 
 
 def test_a_missing_file_and_an_empty_folder_are_told(tmp_path: Path) -> None:

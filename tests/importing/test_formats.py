@@ -1,9 +1,12 @@
 """Every shape preference data comes in, read as an example; what is wrong with a row said in a few words."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from synpo_lab.errors import DataError
@@ -437,6 +440,96 @@ def test_a_column_named_by_hand_may_be_in_one_of_two_files(tmp_path: Path) -> No
     assert [texts(one) for one in look(paths, columns={"prompt": "ask"}).examples] == [("p", "new", "old")]
     with pytest.raises(DataError, match="there is no column 'asked'"):
         look(paths, columns={"prompt": "asked"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.jsonl", "{'prompt': 'p'}\n", "rows.jsonl line 1: not JSON: Expecting property name"),
+        ("rows.jsonl", '{"a": 1}{"a": 2}\n', "rows.jsonl line 1: not JSON: Extra data"),
+        ("rows.jsonl", "oops\n" * 300, "nor can any of the first 200"),
+        ("rows.json", "[[1, 2]]", "rows.json item 1: not an object: it is a list"),
+        ("rows.json", '[{"a": "' + "x" * 9_000_000 + '"}]', "item 1: longer than 4,000,000 bytes: nothing behind"),
+        ("rows.json", "[]", "JSON: it has none"),
+        ("rows.csv", "prompt,chosen,rejected\n", "CSV: it has none"),
+    ],
+)  # fmt: skip
+def test_a_file_without_a_row_says_what_is_wrong_with_the_first(
+    name: str, content: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match="holds no row that can be read") as caught:
+        look([str(tmp_path / name)])
+    assert said in caught.value.message
+    assert caught.value.hint
+    assert len(caught.value.message) < 600
+
+
+def test_an_empty_parquet_file_says_that_it_is_empty(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": pa.array([], pa.string())}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="as Parquet: it has none"):
+        look([str(tmp_path / "rows.parquet")])
+
+
+def test_rows_that_lie_inside_of_one_object_are_pointed_at(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="whose 'data' is a list of objects") as caught:
+        looked(tmp_path, {"version": 1, "data": [GOOD]})
+    assert ".data[]" in caught.value.hint
+
+
+def test_column_names_of_any_length_and_number_are_told_in_bounds(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        looked(tmp_path, {"x" * 100_000: 1, **{f"c{n}": n for n in range(5_000)}})
+    assert "and 4,981 more" in caught.value.message
+    assert len(caught.value.message) < 1_000
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (
+            {"instruction": "p", "completions": [{"response": "a"}, {"response": "b"}]},
+            "fewer than two scored completions",
+        ),
+        ({"prompt": "p", "responses": ["a", "b"]}, "fewer than two scored completions"),
+    ],
+)
+def test_completions_without_scores_are_kept_and_why_they_make_no_pair_is_told(
+    row: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    found = looked(tmp_path, row)
+    assert (found.tally.taken, found.tally.pairs, found.tally.unpaired) == (1, 0, {why: 1})
+    assert why in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"instruction": "p", "completions": [completion("a", math.nan)]}, "'completions score' is not a number"),
+        ({"instruction": "p", "completions": []}, "'completions' is empty"),
+        ({"prompt": "p", "responses": ["a", "b"], "scores": [1]}, "'responses' and 'scores' differ in length"),
+        ({"prompt": [[user("x")]], "chosen": [assistant("a")], "rejected": [assistant("b")]}, "'prompt' is not text"),
+        ({"prompt": "p", "chosen": assistant("a"), "rejected": assistant("b")}, "'chosen' is not text"),
+    ],
+)  # fmt: skip
+def test_odd_values_refuse_their_row_with_a_reason(row: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    assert looked(tmp_path, row).tally.refused == {reason: 1}
+
+
+def test_list_columns_of_parquet_where_texts_are_asked_for_are_refused_rows(tmp_path: Path) -> None:
+    as_parquet(tmp_path / "rows.parquet", [{"prompt": "p", "chosen": ["a"], "rejected": ["b"]}])
+    (refusal,) = look([str(tmp_path / "rows.parquet")]).tally.refusals
+    assert (refusal.place, refusal.why) == ("rows.parquet row 1", "'chosen' is not text: it is ['a']")
+
+
+def test_tool_calls_and_system_turns_are_kept_as_messages(tmp_path: Path) -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    before = [{"role": "system", "content": "s"}, user("x"), called, {"role": "tool", "content": "42"}]
+    example = only(tmp_path, {"chosen": [*before, assistant("a")], "rejected": [*before, assistant("b")]})
+    kept = json.loads(example.messages or "")
+    assert [message["role"] for message in kept] == ["system", "user", "assistant", "tool"]
+    assert '"name": "f"' in kept[2]["content"]
+    assert texts(example)[1:] == ("a", "b")
 
 
 def test_two_files_that_are_no_answers_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A data set becomes a run: what its tables hold, all at once or not at all, in bounded memory."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -202,6 +203,28 @@ def test_a_file_that_tears_in_the_middle_leaves_no_rows(imported: Imported, tmp_
     with pytest.raises(Exception, match="damaged gzip"):
         imported(torn)
     assert not list(open_store(tmp_path / "home").run("data").folder.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("change", ["grows", "is cut", "is written again"])
+def test_a_file_that_is_changed_while_it_is_read_leaves_no_rows(change: str, imported: Imported, file: Path) -> None:
+    as_jsonl(file, [ROWS[0] | {"prompt": str(number)} for number in range(5_000)])
+    size = file.stat().st_size
+    asked = itertools.count()
+
+    def meanwhile() -> bool:
+        if next(asked) == 1:
+            if change == "grows":
+                with file.open("a") as more:
+                    more.write(json.dumps(ROWS[0]))
+            else:
+                os.truncate(file, size // 2 if change == "is cut" else size)
+                os.utime(file, ns=(1, 1))
+        return False
+
+    with pytest.raises(DataError, match="was changed while it was read") as caught:
+        imported(file, stop=meanwhile)
+    assert "again" in caught.value.hint
+    assert not list(file.parent.joinpath("home").rglob("*.parquet"))
 
 
 def test_a_file_without_any_good_row_is_an_error(imported: Imported, tmp_path: Path) -> None:
