@@ -36,7 +36,7 @@ def run(config: RunConfig, run: Run) -> None:
                 gatherer.take(one)
         if not gatherer.tally.taken:
             raise DataError(
-                f"none of the {gatherer.tally.rows:,} rows could be taken: {_commonest(gatherer)}",
+                f"none of the {gatherer.tally.rows:,} rows could be taken: {_first_refusal(gatherer)}",
                 hint="look at it with `synpo-lab import PATH --dry-run`; --map prompt=COLUMN says what is what",
             )
         _check_unchanged(plan, stamps)
@@ -57,5 +57,6 @@ def _check_unchanged(plan: Plan, stamps: list[list[tuple[int, int]]]) -> None:
         )
 
 
-def _commonest(gatherer: Gatherer) -> str:
-    return gatherer.tally.refused.most_common(1)[0][0] if gatherer.tally.refused else "there are none"
+def _first_refusal(gatherer: Gatherer) -> str:
+    first = next(iter(gatherer.tally.refusals), None)
+    return f"{first.place}: {first.why}" if first else "there are none"

@@ -229,7 +229,7 @@ def test_a_file_that_is_changed_while_it_is_read_leaves_no_rows(change: str, imp
 
 def test_a_file_without_any_good_row_is_an_error(imported: Imported, tmp_path: Path) -> None:
     as_jsonl(tmp_path / "rows.jsonl", [{"prompt": "", "chosen": "a", "rejected": "b"}])
-    with pytest.raises(DataError, match="none of the 1 rows"):
+    with pytest.raises(DataError, match=r"none of the 1 rows could be taken: rows\.jsonl line 1: an empty prompt"):
         imported(tmp_path / "rows.jsonl")
 
 
@@ -408,6 +408,21 @@ def test_real_annotations_give_the_published_win_rate(imported: Imported) -> Non
     preferences = [result.score_a for result in run.read(EvalResult)]
     assert len(preferences) == 805
     assert 100 * sum(preferences) / 805 == pytest.approx(10.3404, abs=5e-5)
+
+
+@needs_real
+def test_real_annotations_of_two_models_in_one_file_give_each_its_win_rate(imported: Imported, tmp_path: Path) -> None:
+    names = ("OpenHermes-2.5-Mistral-7B", "text_davinci_003")
+    files = [json.loads((REAL / "annotations" / f"{name}.json").read_text(encoding="utf-8")) for name in names]
+    (tmp_path / "both.json").write_text(json.dumps([row for rows in files for row in rows]), encoding="utf-8")
+    run = imported(tmp_path / "both.json")
+    with Database_of(run.folder.parent.parent) as database:
+        found = {one.model_a: one for one in win_rate_curve(database, ["data"])}
+    assert 100 * found["OpenHermes-2.5-Mistral-7B"].mean_policy == pytest.approx(10.3404, abs=5e-5)
+    for rows in files:
+        shares = [row["preference"] - 1 for row in rows if row["preference"] is not None]
+        told = found[rows[0]["generator_2"]]
+        assert (told.n, told.mean_policy) == (len(shares), pytest.approx(sum(shares) / len(shares)))
 
 
 MEMORY = """
