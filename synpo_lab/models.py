@@ -81,9 +81,26 @@ def load_model(
     name, options = _source(path, trust_remote_code)
     options["dtype"] = pick_dtype(dtype, target)
     if (Path(name) / ADAPTER_CONFIG).is_file():
-        return _load_adapter(Path(name), options).to(target).eval()
+        return on_device(_load_adapter(Path(name), options), target, str(path)).eval()
     model = _reading(path, "model", lambda: AutoModelForCausalLM.from_pretrained(name, **options))
-    return model.to(target).eval()
+    return on_device(model, target, str(path)).eval()
+
+
+def on_device(model: Any, device: torch.device, name: str) -> Any:
+    """`model`, called `name`, moved to `device`. Raises ModelError when its memory is too small."""
+    try:
+        return model.to(device)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        raise _too_big(name, str(device)) from error
+
+
+def _too_big(name: str, where: str) -> ModelError:
+    return ModelError(
+        f"the model {name} does not fit in the free memory of {where}",
+        hint="end what else uses that memory, take another device, or a smaller model",
+    )
 
 
 def save_model(
@@ -212,6 +229,8 @@ def _reading(path: str | Path, what: str, read: Callable[[], Any]) -> Any:
                 f"the {what} of {path} wants to run its own code",
                 hint="set trust_remote_code: true in the config if you trust its author",
             ) from None
+        if out_of_memory(error):
+            raise _too_big(str(path), "this machine") from error
         raise ModelError(
             f"the {what} of {path} cannot be loaded: {_first_line(error)}",
             hint=f"check that every file of the {what} is there and whole; remove a broken download to fetch it again",

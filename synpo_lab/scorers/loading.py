@@ -4,7 +4,7 @@ from typing import Any
 
 from synpo_lab.config import ScorerConfig
 from synpo_lab.errors import MissingExtra, ModelError
-from synpo_lab.models import HUB, pick_device, pick_dtype
+from synpo_lab.models import HUB, on_device, pick_device, pick_dtype
 from synpo_lab.scorers.identity import where
 
 
@@ -26,7 +26,7 @@ def load_weights(kind: Any, config: ScorerConfig) -> Any:
     )
     if missing := sorted(told["missing_keys"]):
         raise _without(name, missing, own_code=bool(getattr(model.config, "auto_map", None)))
-    return model.to(device).eval()
+    return on_device(model, device, name).eval()
 
 
 def loading(name: str, load: Any) -> Any:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from synpo_lab.chat import Example
+from synpo_lab.models import out_of_memory
 from synpo_lab.training.batches import Tensors
 from synpo_lab.training.logps import AnswerLogps, bare
 
@@ -47,17 +48,37 @@ def reference_means(
     return means
 
 
-@torch.no_grad()
 def _ask(
     model: Any, logps: AnswerLogps, pairs: dict[int, Pair], collate: Callable[[Sequence[Pair]], Tensors]
 ) -> dict[int, list[float]]:
-    device, found = bare(model).device, dict[int, list[float]]()
-    for numbers in _batches(pairs):
-        batch = {name: tensor.to(device) for name, tensor in collate([pairs[number] for number in numbers]).items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):  # as the training computes
-            chosen, rejected = logps.means(batch).float().chunk(2)
-        found.update(zip(numbers, torch.stack([chosen, rejected], 1).tolist(), strict=True))
+    """By the pair's number, its two means. Batches of half the size where memory runs out."""
+    device, found, waiting = bare(model).device, dict[int, list[float]](), _batches(pairs)
+    while waiting:
+        numbers = waiting.pop(0)
+        try:
+            means = _asked(logps, [pairs[number] for number in numbers], collate, device)
+        except (RuntimeError, MemoryError) as error:
+            if len(numbers) == 1 or not out_of_memory(error):
+                raise
+            waiting = [half for batch in (numbers, *waiting) for half in _halves(batch)]
+            continue
+        found.update(zip(numbers, means, strict=True))
     return found
+
+
+@torch.no_grad()
+def _asked(
+    logps: AnswerLogps, pairs: list[Pair], collate: Callable[[Sequence[Pair]], Tensors], device: torch.device
+) -> list[list[float]]:
+    batch = {name: tensor.to(device) for name, tensor in collate(pairs).items()}
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):  # as the training computes
+        means: list[list[float]] = torch.stack(logps.means(batch).float().chunk(2), 1).tolist()
+    return means
+
+
+def _halves(numbers: list[int]) -> list[list[int]]:
+    middle = -(-len(numbers) // 2)
+    return [half for half in (numbers[:middle], numbers[middle:]) if half]
 
 
 def _batches(pairs: dict[int, Pair]) -> list[list[int]]:

@@ -157,7 +157,8 @@ def _train(
         trainee = load_trainee(base, config, device, trust_remote_code=how.trust_remote_code)
         arguments.gradient_checkpointing = _recomputes(config, trainee.model, device)
         use_threads(how.threads, bare(trainee.model).num_parameters())
-        task = objective(trainee.model, trainee.tokenizer)
+        with _memory(config, arguments):
+            task = objective(trainee.model, trainee.tokenizer)
         _check_context(task, trainee.model, config)
         if task.shortened:
             cut = f"{task.shortened:,} of {rows:,} rows were longer than max_length ({config.max_length:,} tokens)"
@@ -446,23 +447,29 @@ def _stay_on(device: torch.device, arguments: TrainingArguments) -> None:
 
 
 def _run(trainer: LabTrainer, checkpoint: Path | None, config: TrainerConfig, how: Execution) -> None:
+    with _memory(config, trainer.args), _disk(Path(trainer.args.output_dir), how.checkpoints):
+        if checkpoint and int(checkpoint.name.rpartition("-")[2]) == how.pause_at:
+            trainer._load_from_checkpoint(str(checkpoint))
+            trainer.state.global_step = how.pause_at
+        else:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+@contextmanager
+def _memory(config: TrainerConfig, arguments: TrainingArguments) -> Iterator[None]:
+    """Say in words that memory ran out, and what is left to be done about it."""
     try:
-        with _disk(Path(trainer.args.output_dir), how.checkpoints):
-            if checkpoint and int(checkpoint.name.rpartition("-")[2]) == how.pause_at:
-                trainer._load_from_checkpoint(str(checkpoint))
-                trainer.state.global_step = how.pause_at
-            else:
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except RuntimeError as error:
+        yield
+    except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
-        raise _too_large(config) from error
+        raise _too_large(config, recomputes=arguments.gradient_checkpointing) from error
 
 
-def _too_large(config: TrainerConfig) -> TrainingError:
+def _too_large(config: TrainerConfig, *, recomputes: bool) -> TrainingError:
     micro = config.micro_batch_size or config.batch_size
     remedies = [f"set micro_batch_size below {micro} (the result stays nearly the same)"] if micro > 1 else []
-    if not config.gradient_checkpointing:
+    if not recomputes:
         remedies.append("set gradient_checkpointing: true")
     if not config.lora.r:
         remedies.append("train an adapter (lora.r: 16)")

@@ -14,7 +14,16 @@ from transformers import AutoModelForCausalLM
 from synpo_lab.config import LoraConfig, TrainerConfig
 from synpo_lab.engines.adapters import ADAPTER_CONFIG, Adapter, adapter_of
 from synpo_lab.errors import MissingExtra, TrainingError
-from synpo_lab.models import HUB, check_tokenizer, load_base, load_model, load_tokenizer, save_model, stored_dtype
+from synpo_lab.models import (
+    HUB,
+    check_tokenizer,
+    load_base,
+    load_model,
+    load_tokenizer,
+    on_device,
+    save_model,
+    stored_dtype,
+)
 
 Base = str | Path | tuple[Any, Any]  # a model folder, 'hub:OWNER/NAME', or a loaded (model, tokenizer)
 
@@ -59,7 +68,7 @@ def _loaded(
     base: Base, lora: LoraConfig, dtype: torch.dtype, device: torch.device, trust_remote_code: bool
 ) -> tuple[Any, Any]:
     if isinstance(base, tuple):
-        return copy.deepcopy(base[0]).to(device), check_tokenizer(base[1], where="the model")
+        return on_device(copy.deepcopy(base[0]), device, "given"), check_tokenizer(base[1], where="the model")
     tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
     name: Any = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}[dtype]
     if lora.r and (_adapter(base) or lora.quantize == "4bit"):
@@ -77,7 +86,7 @@ def _frozen_base(
     else:
         name = str(base).removeprefix(HUB)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, trust_remote_code=trust_remote_code, **how)
-    return model.eval() if how else model.to(device).eval()
+    return model.eval() if how else on_device(model, device, str(base)).eval()
 
 
 def _in_four_bits(device: torch.device) -> dict[str, Any]:

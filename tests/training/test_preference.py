@@ -18,6 +18,7 @@ from synpo_lab.errors import TrainingError
 from synpo_lab.models import load_model
 from synpo_lab.training import reference
 from synpo_lab.training.batches import collate_pairs, pair_mask
+from synpo_lab.training.logps import AnswerLogps
 from synpo_lab.training.preference import Preference, train_preference
 from synpo_lab.training.trainer import TrainingStopped
 from tests.tiny_model import tiny_llama, tiny_tokenizer
@@ -224,6 +225,24 @@ def test_paused_trainings_go_on_to_the_same_end(base: Path, tmp_path: Path, pair
     paused = train("paused", pause_at=4, checkpoints=checkpoints)
     assert train("again", pause_at=4, checkpoints=checkpoints) == paused
     assert train("gone on", checkpoints=checkpoints) == train("whole") != paused
+
+
+def test_a_reference_is_asked_in_smaller_batches_when_memory_runs_out(
+    loaded: tuple[Any, Any], pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, real, sizes = SimPOConfig(kind="ipo", max_length=64), AnswerLogps.means, []
+
+    def small(self: Any, batch: Any) -> Any:
+        sizes.append(len(batch["input_ids"]))
+        if sizes[-1] > 12:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, batch)
+
+    whole = [means for *_, means in Preference(*loaded, pairs, config, 0.1).rows]
+    monkeypatch.setattr(AnswerLogps, "means", small)
+    parts = [means for *_, means in Preference(*loaded, pairs, config, 0.1).rows]
+    assert max(sizes) == 40
+    torch.testing.assert_close(torch.tensor(parts), torch.tensor(whole))
 
 
 def test_tokens_are_those_of_trl(trl: Any, loaded: tuple[Any, Any], pairs: Pairs) -> None:

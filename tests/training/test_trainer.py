@@ -15,9 +15,10 @@ from transformers.integrations import integration_utils
 
 from synpo_lab import models
 from synpo_lab.config import LoraConfig, SFTConfig
-from synpo_lab.errors import MissingExtra, TrainingError
+from synpo_lab.errors import MissingExtra, ModelError, TrainingError
 from synpo_lab.training import trainer
 from synpo_lab.training.batches import BucketSampler
+from synpo_lab.training.logps import AnswerLogps
 from synpo_lab.training.sft import SFT, train_sft
 from synpo_lab.training.trainer import LabTrainer, TrainingStopped, _run, _too_large
 from synpo_lab.training.weights import _without_dropout
@@ -159,14 +160,26 @@ def test_nothing_of_a_training_is_left_in_memory(
     assert [kept() is None for kept in left] == [True] * 3
 
 
-def test_out_of_memory_names_every_remedy_that_is_left(base: Path, tmp_path: Path, rows: Rows) -> None:
-    hints = [
-        _too_large(CONFIG.model_copy(update=more)).hint
-        for more in ({"micro_batch_size": 1, "lora": LoraConfig(r=4)}, {"gradient_checkpointing": True})
-    ]
-    assert hints[0] == "set gradient_checkpointing: true, or lower max_length (now 64)"
-    assert "lora.r" in hints[1]
-    assert "gradient_checkpointing" not in hints[1]
+def test_running_out_of_memory_before_the_first_step_is_told_as_well(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(AnswerLogps, "_agrees", full)
+    with pytest.raises(TrainingError, match="out of memory"):
+        train_sft(base, rows, CONFIG, tmp_path / "out", seed=0, device="cpu")
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    with pytest.raises(ModelError, match=f"the model {base} does not fit in the free memory of cpu"):
+        train_sft(base, rows, CONFIG, tmp_path / "out", seed=0, device="cpu")
+
+
+def test_out_of_memory_names_every_remedy_that_is_left() -> None:
+    config = CONFIG.model_copy(update={"micro_batch_size": 1, "lora": LoraConfig(r=4)})
+    assert _too_large(config, recomputes=False).hint == "set gradient_checkpointing: true, or lower max_length (now 64)"
+    hint = _too_large(CONFIG, recomputes=True).hint
+    assert "lora.r" in hint
+    assert "gradient_checkpointing" not in hint
 
 
 def test_a_loss_that_turns_bad_leaves_the_last_checkpoint(
