@@ -186,6 +186,12 @@ class _Crew:
 
     def _check_resources(self) -> None:
         there = self._ray.cluster_resources()
+        engine = self._engine[0]
+        if there.get("GPU") and not self._wanted.gpus and engine.device != "cpu" and engine.kind != "scripted":
+            raise EngineError(
+                f"the Ray cluster has {there['GPU']:g} GPUs, engine.ray.gpus = 0 reserves none: its workers would not see them",
+                hint="set engine.ray.gpus: 1 (GPUs per worker), or engine.device: cpu to leave the GPUs to others",
+            )
         for what, each in (("CPU", self._wanted.cpus), ("GPU", self._wanted.gpus)):
             wanted = each * self._wanted.workers
             if wanted > there.get(what, 0):
@@ -221,6 +227,10 @@ class _Worker:
         def opened(name: str, model: str | Path, rank: int) -> Any:
             return open_engine(name, model, config, trust_remote_code=trust, adapters=rank)
 
+        if not config.ray.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = (
+                ""  # whatever the machine's own Ray was told: others have reserved them
+            )
         self._ray, self._stop, self._looked = ray, stop, 0.0
         self._kept = KeptEngine(opened, adapters)
 
@@ -256,7 +266,7 @@ class _Worker:
 
 def _imported() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # a worker without GPUs sees none
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a worker without GPUs sees none
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,7 +1,8 @@
 """Generation with vLLM: paged attention, prefix caching, LoRA adapters side by side over one base.
 
 On a CPU vLLM computes in this process: it starts in seconds and returns its memory on close. On a GPU its core runs in a
-process of its own, as vLLM does by default, and that process ends with the engine: so all its memory comes back.
+process of its own, as vLLM does by default, and that process ends with the engine or, should the lab be killed, soon after
+it: so all its memory comes back.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import gc
 import itertools
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ from typing import Any
 import torch
 
 from synpo_lab.chat import encode_examples, encode_prompts, end_tokens
-from synpo_lab.config import EngineConfig, SamplingConfig
+from synpo_lab.config import EngineConfig, SamplingConfig, VllmConfig
 from synpo_lab.engines import INSTALL
 from synpo_lab.engines.adapters import Adapter, adapter_of, same_weights, tokenizer_of
 from synpo_lab.engines.base import Check, Completion, Request, never, too_long, unanswerable
 from synpo_lab.engines.concurrent import as_finished
+from synpo_lab.engines.guard import Guard
 from synpo_lab.engines.seeding import stream
 from synpo_lab.errors import EngineError, MissingExtra, ModelError
 from synpo_lab.models import pick_device, pick_dtype, use_threads
@@ -164,12 +167,14 @@ class _Core:
         self._base, self._threads, self._copies = base, config.threads, config.vllm.data_parallel
         self._in_process = self._on_cpu and self._copies == 1
         self.rank = rank
+        self._gpu = _one_gpu(pick_device(config.device), config.vllm)
         self._arguments = _arguments(base, config, trust_remote_code, rank=rank, on_cpu=self._on_cpu)
         self._together = 2 * config.vllm.max_num_seqs * self._copies
         self._ids = map(str, itertools.count())
         self._adapter_ids: dict[Path, int] = {}
         self._set_num_threads: Any = torch.set_num_threads  # vLLM on a CPU replaces it
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._guard: Guard | None = None
         self._llm: Any = self._opened()
         self.context: int = self._llm.model_config.max_model_len
 
@@ -216,11 +221,13 @@ class _Core:
         async def parallel() -> Any:
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments, data_parallel_size=self._copies))
 
+        self._guard = None if self._in_process else Guard()
         try:
-            if self._copies == 1:
-                return LLMEngine.from_engine_args(EngineArgs(**self._arguments))
-            self._loop = asyncio.new_event_loop()
-            return self._loop.run_until_complete(parallel())
+            with _seeing(self._gpu):
+                if self._copies == 1:
+                    return LLMEngine.from_engine_args(EngineArgs(**self._arguments))
+                self._loop = asyncio.new_event_loop()
+                return self._loop.run_until_complete(parallel())
         except Exception as error:
             self._restore()
             raise _not_started(self._base, error) from error
@@ -284,6 +291,9 @@ class _Core:
     def _restore(self) -> None:
         torch.set_num_threads = self._set_num_threads
         os.environ.pop("VLLM_DIST_IDENT", None)
+        if self._guard is not None:
+            self._guard.close()
+            self._guard = None
 
 
 def _prepare_environment(*, in_process: bool) -> None:
@@ -292,6 +302,34 @@ def _prepare_environment(*, in_process: bool) -> None:
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0" if in_process else "1"
+
+
+def _one_gpu(device: torch.device, settings: VllmConfig) -> str | None:
+    """CUDA_VISIBLE_DEVICES for a core on one GPU of several; None where the config names none."""
+    if device.type != "cuda" or device.index is None:
+        return None
+    if settings.tensor_parallel * settings.data_parallel > 1:
+        raise EngineError(
+            f"engine.device = {device} names one GPU, tensor_parallel and data_parallel ask for several",
+            hint="set engine.device: cuda, and CUDA_VISIBLE_DEVICES in the shell to choose which GPUs",
+        )
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return seen.split(",")[device.index].strip() if seen else str(device.index)
+
+
+@contextmanager
+def _seeing(gpu: str | None) -> Iterator[None]:
+    """What is started inside the block sees that GPU alone."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        yield
+    finally:
+        if gpu is not None and before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        elif gpu is not None and before is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def _arguments(base: str, config: EngineConfig, trust_remote_code: bool, *, rank: int, on_cpu: bool) -> dict[str, Any]:

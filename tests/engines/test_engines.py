@@ -1,17 +1,20 @@
 """Opening engines, keeping one, and saying which can be had."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from synpo_lab import engines
-from synpo_lab.config import EngineConfig
+from synpo_lab.config import EngineConfig, VllmConfig
 from synpo_lab.engines import KeptEngine, available, open_engine
 from synpo_lab.engines.adapters import adapter_of, same_weights
 from synpo_lab.engines.scripted_engine import ScriptedEngine
 from synpo_lab.engines.transformers_engine import TransformersEngine
-from synpo_lab.errors import MissingExtra, ModelError
+from synpo_lab.engines.vllm_engine import _one_gpu, _seeing
+from synpo_lab.errors import EngineError, MissingExtra, ModelError
 from tests.engines.tiny_adapter import save_adapter
 from tests.engines.tiny_server import serving
 from tests.tiny_model import save_tiny
@@ -134,3 +137,31 @@ def test_a_base_on_the_hub_is_named_as_the_config_names_it(tmp_path: Path) -> No
     assert adapter is not None
     assert adapter.base == "hub:owner/name"
     assert same_weights(adapter.base, "hub:owner/name")
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "gpu"),
+    [
+        ("cuda", None, None),
+        ("cpu", None, None),
+        ("cuda:1", None, "1"),
+        ("cuda:1", "4, 6", "6"),
+        ("cuda:0", "GPU-a", "GPU-a"),
+    ],
+)
+def test_vllm_computes_on_the_gpu_that_the_device_names(
+    device: str, visible: str | None, gpu: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _one_gpu(torch.device(device), VllmConfig()) == gpu
+    with _seeing(gpu):
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == (gpu or visible)
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == visible
+
+
+def test_one_named_gpu_is_not_several() -> None:
+    with pytest.raises(EngineError, match="names one GPU") as caught:
+        _one_gpu(torch.device("cuda:1"), VllmConfig(tensor_parallel=2))
+    assert "CUDA_VISIBLE_DEVICES" in caught.value.hint

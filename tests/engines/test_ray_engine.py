@@ -10,7 +10,7 @@ import pytest
 
 from synpo_lab.config import EngineConfig, SamplingConfig
 from synpo_lab.engines.base import Completion, Request
-from synpo_lab.engines.ray_engine import RayEngine
+from synpo_lab.engines.ray_engine import RayEngine, _Crew, _Worker
 from synpo_lab.engines.transformers_engine import TransformersEngine
 from synpo_lab.errors import EngineError
 from tests.engines.tiny_adapter import save_adapter
@@ -142,3 +142,31 @@ def test_the_loss_of_a_machine_costs_nothing_but_time(cluster: Any, folder: Path
         assert {completion.key: completion for completion in made} == locally(folder)
     finally:
         engine.close()
+
+
+class Gpus:
+    """A cluster that says it has two GPUs."""
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 8, "GPU": 2}
+
+
+@pytest.mark.parametrize(("device", "gpus", "fits"), [("auto", 0, False), ("cuda", 0, False), ("cpu", 0, True)])
+def test_gpus_of_a_cluster_are_used_only_when_they_are_reserved(device: str, gpus: float, fits: bool) -> None:
+    wanted = config(gpus=gpus).model_copy(update={"device": device})
+    each = wanted.model_copy(update={"kind": "transformers"})
+    crew = _Crew.__new__(_Crew)
+    crew._ray, crew._wanted, crew._engine = Gpus(), wanted.ray, (each, False, 0)
+    if fits:
+        crew._check_resources()
+        return
+    with pytest.raises(EngineError, match="has 2 GPUs") as caught:
+        crew._check_resources()
+    assert "engine.ray.gpus" in caught.value.hint
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(0, ""), (1, "3")])
+def test_a_worker_without_a_gpu_of_its_own_sees_none(monkeypatch: pytest.MonkeyPatch, gpus: float, seen: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    _Worker(config(gpus=gpus), False, 0, None)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
