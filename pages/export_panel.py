@@ -1,6 +1,5 @@
 """Export what a page shows: the pairs of its query, in the shape another tool reads, to a file or to the Hub."""
 
-import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,9 +64,10 @@ def export_panel(
 
 def written(lab: Lab, run_id: str, query: PairQuery, format: Any, chat: bool) -> tuple[Path, int]:
     """The export as one file for a browser, and its rows."""
-    folder = lab.downloads / secrets.token_hex(8)
-    folder.mkdir(parents=True)
+    folder = lab.downloads.path(run_id).parent
     made = export(lab.database, run_id, folder, format, kept=False, query=query, chat=chat and format in CHAT)
     if not made.path.is_dir():
         return made.path, made.rows
-    return Path(shutil.make_archive(str(folder / run_id), "zip", made.path)), made.rows
+    archive = Path(shutil.make_archive(str(folder / run_id), "zip", made.path))
+    shutil.rmtree(made.path)
+    return archive, made.rows

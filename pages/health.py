@@ -1,6 +1,5 @@
 """Health: is this preference data sound, and what changed between its answers?"""
 
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,7 @@ def build(lab: Lab) -> None:
         report = stored_report(lab.store.run(run_id))
         if report is None:
             raise gr.Error("There is no report yet: run the checks first.", print_exception=False)
-        path = lab.downloads / secrets.token_hex(8) / f"health-{run_id}.{kind}"
-        path.parent.mkdir(parents=True)
+        path = lab.downloads.path(f"health-{run_id}.{kind}")
         path.write_text(as_json_text(report) if kind == "json" else as_markdown(report), encoding="utf-8")
         return gr.DownloadButton(value=str(path))
 

@@ -83,6 +83,7 @@ def show(
             footer_links=["gradio"],
             ssr_mode=False,
             share=False,
+            max_file_size="100mb" if app.lab.read_only else None,
             show_error=True,
             quiet=True,
             prevent_thread_lock=True,

@@ -1,7 +1,6 @@
 """Pairs: one preference pair at a time, everything about it side by side; or a screen of them; and readers' verdicts."""
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -157,7 +156,7 @@ def build(lab: Lab) -> None:
     def saving(format: NoteFormat) -> Any:
         @told
         def save(run_id: str | None) -> Any:
-            path = lab.downloads / secrets.token_hex(8) / f"{run_id}-notes.{format}"
+            path = lab.downloads.path(f"{run_id}-notes.{format}")
             return gr.DownloadButton(value=str(export_notes(lab.database, run_id or "", path, format)))
 
         return save

@@ -2,10 +2,7 @@
 
 import functools
 import math
-import shutil
-import tempfile
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ import gradio as gr
 from markupsafe import Markup, escape
 
 from pages.components import empty, link, pill, state_pill
+from pages.downloads import Downloads
 from storage.database import Database
 from storage.queries import IterationOverview, run_overview
 from storage.queries.pairs import run_of_pair
@@ -32,6 +30,7 @@ Result = TypeVar("Result")
 
 FIRST_RUN = "pocket"
 KEPT_ANSWERS = 64
+OF_STRANGERS = (60, 600)  # look every minute for files uploaded ten minutes ago; of one's own, imports may still read
 POLL_SECONDS = 1.0
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}  # plumbing: no public API, no flicker
 PAGES = {
@@ -59,10 +58,14 @@ class Lab:
         self.read_only = read_only
         self.store = open_store(self.home, read_only=read_only)
         self.database = Database(self.store)
-        self.app = gr.Blocks(title="SynPO Lab", analytics_enabled=False, fill_width=True)
+        self.app = gr.Blocks(
+            title="SynPO Lab",
+            analytics_enabled=False,
+            fill_width=True,
+            delete_cache=OF_STRANGERS if read_only else None,
+        )
         self.console = Console(self.store)
-        self.downloads = Path(tempfile.mkdtemp(prefix="synpo-lab-"))  # files asked for; gone when this lab is
-        weakref.finalize(self, shutil.rmtree, self.downloads, True)
+        self.downloads = Downloads()  # gone when this lab is
         self._watch = Watch(self.home)
         self._one_at_a_time = threading.Lock()  # a Watch reads on from where it was
         self._latest: OrderedDict[object, tuple[object, Any]] = OrderedDict()

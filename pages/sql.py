@@ -1,7 +1,6 @@
 """SQL: ask anything about the runs, read-only."""
 
 import re
-import secrets
 import shlex
 from typing import Any
 
@@ -92,7 +91,7 @@ def build(lab: Lab) -> None:
     @told
     def save(sql: str, format: FileFormat) -> Any:
         found = lab.console.query(sql, max_rows=DOWNLOADED, time_limit=DOWNLOAD_SECONDS)
-        path = lab.downloads / secrets.token_hex(8) / f"synpo-lab.{format}"
+        path = lab.downloads.path(f"synpo-lab.{format}")
         return gr.DownloadButton(value=str(write_result(found, path, format)))
 
     lab.app.load(open_page, history, [picker, editor, earlier, *shown], **QUIET)

@@ -97,6 +97,7 @@ def test_the_demo_listens_to_this_machine_and_starts_a_run_unless_told_otherwise
     lab_module.open_demo(shown)
     assert (shown.asked["server_name"], shown.asked["server_port"]) == ("127.0.0.1", 7860)
     assert shown.asked["share"] is False
+    assert shown.asked["max_file_size"] is None
     assert len(shown.lab.runs()) == 1
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
     monkeypatch.setenv("GRADIO_SERVER_PORT", "7999")
@@ -114,6 +115,8 @@ def test_a_space_starts_the_run_that_its_visitors_can_only_look_at(
     assert shown.lab.read_only
     lab_module.open_demo(shown)
     assert [status.state for status in shown.lab.runs()] in (["queued"], ["running"], ["finished"])
+    assert shown.asked["max_file_size"] == "100mb"
+    assert shown.lab.app.delete_cache == (60, 600)
     shown.lab.close()
 
 

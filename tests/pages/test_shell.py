@@ -121,7 +121,7 @@ def test_numbers_of_whole_stages_are_asked_for_once_a_stage(lab: Lab, monkeypatc
 
 def test_files_of_a_lab_go_with_it(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
-    folder = lab.downloads
+    folder = lab.downloads.folder
     assert folder.is_dir()
     lab.close()
     del lab
