@@ -3,7 +3,10 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from storage.state import RunState, read_state, set_state
 from synpo_lab.errors import RunError
@@ -34,9 +37,18 @@ def _signal(state: RunState, number: signal.Signals) -> None:
     # A worker leads a session of its own. Anything else was misread or has just ended, and is left alone.
     try:
         if state.pid and state.pid > 1 and os.getsid(state.pid) == state.pid:
-            os.killpg(state.pid, number) if number == signal.SIGKILL else os.kill(state.pid, number)
-    except ProcessLookupError:
+            _kill(state.pid) if number == signal.SIGKILL else os.kill(state.pid, number)
+    except (ProcessLookupError, psutil.NoSuchProcess):
         pass
+
+
+def _kill(worker: int) -> None:
+    """The worker, and all that came of it: a training shared by several processes has a session of its own."""
+    family = psutil.Process(worker).children(recursive=True)
+    os.killpg(worker, signal.SIGKILL)
+    for process in family:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _await_end(folder: Path, pid: int, seconds: float) -> bool:

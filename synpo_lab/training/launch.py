@@ -5,6 +5,7 @@ files in a scratch folder; a file named `stop` there asks them to stop. When who
 themselves.
 """
 
+import fcntl
 import importlib.resources
 import importlib.util
 import json
@@ -25,7 +26,9 @@ from synpo_lab.training.trainer import Execution, How, TrainingStopped
 from synpo_lab.training.weights import Base
 
 POLL_SECONDS = 0.2
-PATIENCE_SECONDS = 60.0  # between the first process's end and the others'
+PATIENCE_SECONDS = 60.0  # of a group that is told to end
+ORPHAN_SECONDS = 600.0  # in which a group without its starter has taken its last step and saved it
+LOCK = "in-use.lock"
 SHIPPED = ("fsdp", "zero2")
 _PASSED_ON = ("seed", "checkpoint_minutes", "pause_at", "device", "threads", "trust_remote_code", "report_to")
 
@@ -59,13 +62,28 @@ def in_processes(
             "starter": os.getpid(),
             "processes": execution.processes,
         }
-        (scratch / "task.json").write_text(json.dumps(task), encoding="utf-8")
+        with _explained(scratch):
+            (scratch / "task.json").write_text(json.dumps(task), encoding="utf-8")
         _work(scratch, execution)
     return out
 
 
+@contextmanager
+def _explained(scratch: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"the rows cannot be handed to the processes in {scratch.parent}: {error.strerror}",
+            hint="free some space there, or set TMPDIR to another disk",
+        ) from error
+
+
 def _work(scratch: Path, how: Execution) -> None:
-    with _started(_command(scratch, how), scratch) as group:
+    with _sole(how) as lock, _started(_command(scratch, how), scratch, lock) as group:
+        if lock is not None:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(group.pid).encode(), 0)
         steps = _steps(scratch / "steps.jsonl")
         while group.poll() is None:
             _pass_on(steps, scratch, how)
@@ -103,12 +121,65 @@ def _steps(file: Path) -> Iterator[dict[str, Any] | None]:
 
 
 @contextmanager
-def _started(command: list[str], scratch: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _sole(how: Execution) -> Iterator[int | None]:
+    """The right to write into the checkpoint folder, as a lock that the group inherits: it holds as long as one of them.
+
+    Processes whose starter was killed take one step more, and save it, while a resume may be here already: it waits.
+    """
+    if how.checkpoints is None:
+        yield None
+        return
+    lock = _opened(how.checkpoints)
+    try:
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while not _taken(lock):
+            if how.should_stop():
+                raise TrainingStopped("stopped while processes of an earlier worker were still at it")
+            if time.monotonic() > deadline:
+                raise _still_at_it(how.checkpoints, lock)
+            time.sleep(POLL_SECONDS)
+            if not (how.checkpoints / LOCK).exists():  # they finished, and removed the folder
+                os.close(lock)
+                lock = _opened(how.checkpoints)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _opened(checkpoints: Path) -> int:
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    return os.open(checkpoints / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _still_at_it(checkpoints: Path, lock: int) -> TrainingError:
+    leader = os.pread(lock, 20, 0).decode()
+    return TrainingError(
+        f"processes of an earlier worker still train into {checkpoints}",
+        hint=f"end them (kill -9 -- -{leader}) and resume",
+    )
+
+
+@contextmanager
+def _started(command: list[str], scratch: Path, lock: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
     """The processes, in a group that is gone at the end, whatever happens here."""
     environment = os.environ | {"SYNPO_LAB_PROCESS": "1", "ACCELERATE_DISABLE_RICH": "1"}
     with (scratch / "output.txt").open("ab") as output:
         group = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+            pass_fds=() if lock is None else (lock,),
         )
     try:
         yield group

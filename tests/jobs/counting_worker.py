@@ -5,6 +5,7 @@ Every count made is also a line of `made.txt` in the run's folder, so that work 
 """
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -47,7 +48,9 @@ def _prompts(iteration: int, numbers: list[int], orders: dict[str, object], run:
 
 
 def deaf(config: RunConfig, run: Run) -> None:
-    """Never looks whether it should stop."""
+    """Never looks whether it should stop, and has a child in a session of its own, as a shared training is."""
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    (run.model_folder("x").parents[1] / "child.txt").write_text(str(child.pid))
     with run.stage("sleep"):
         time.sleep(600)
 

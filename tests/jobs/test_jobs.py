@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 
 from storage.state import read_state
@@ -125,8 +126,10 @@ def test_a_run_that_does_not_listen_is_killed_when_that_was_asked_for(counting: 
     wait_until(lambda: jobs.Watch(counting).run(run_id).stage == "sleep")
     assert not jobs.stop(counting, run_id, wait=0.5)
     wait_for_state(counting, run_id, "stopping")
+    child = psutil.Process(int((counting / "runs" / run_id / "child.txt").read_text()))
     assert jobs.stop(counting, run_id, wait=0.5, kill=True)
     assert state(counting, run_id) == "stopped"
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_runs_of_a_home_take_turns_in_the_order_they_were_asked_for(counting: Path) -> None:

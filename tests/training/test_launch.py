@@ -1,8 +1,11 @@
 """Several processes sharing a training, on CPU over gloo: started by `accelerate launch`, as on GPUs."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from storage.locks import is_held
 from synpo_lab.config import LoraConfig, SFTConfig, SimPOConfig
 from synpo_lab.errors import MissingExtra, TrainingError
 from synpo_lab.models import load_model
@@ -17,7 +21,7 @@ from synpo_lab.training import launch
 from synpo_lab.training.batches import BucketSampler, StepBatches
 from synpo_lab.training.preference import train_preference
 from synpo_lab.training.sft import train_sft
-from synpo_lab.training.trainer import TrainingStopped
+from synpo_lab.training.trainer import Execution, TrainingStopped
 
 Rows = list[tuple[str, str]]
 Pairs = list[tuple[str, str, str]]
@@ -127,21 +131,66 @@ def test_what_one_of_them_complains_of_is_raised_here(base: Path, tmp_path: Path
 
 @pytest.mark.slow
 def test_they_end_when_whoever_started_them_is_killed(base: Path, tmp_path: Path) -> None:
+    """Until then the checkpoints are theirs: the lock on them is held."""
+    checkpoints = tmp_path / "checkpoints"
     script = (
         "import sys; from pathlib import Path; from synpo_lab.config import SFTConfig\n"
         "from synpo_lab.training.sft import train_sft\n"
         "train_sft(sys.argv[1], [('w1', 'w2')] * 64, SFTConfig(epochs=100000, batch_size=8, max_length=64),\n"
-        "          Path(sys.argv[2]), seed=0, log=lambda step: print(step['step'], flush=True), device='cpu', processes=2)\n"
+        "          Path(sys.argv[2]), seed=0, log=lambda step: print(step['step'], flush=True), device='cpu', processes=2,\n"
+        "          checkpoints=Path(sys.argv[3]))\n"
     )
-    command = [sys.executable, "-c", script, str(base), str(tmp_path / "out")]
+    command = [sys.executable, "-c", script, str(base), str(tmp_path / "out"), str(checkpoints)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=os.getcwd()) as starter:
         assert starter.stdout is not None
         starter.stdout.readline()  # a step was taken
         family = psutil.Process(starter.pid).children(recursive=True)
         assert len(family) >= 3  # accelerate and two that train
+        for process in family:
+            process.suspend()
         starter.kill()
+        starter.wait()
+        assert is_held(checkpoints / launch.LOCK)
+        for process in family:
+            process.resume()
     _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []
+    assert not is_held(checkpoints / launch.LOCK)
+    assert list(checkpoints.glob("checkpoint-*/COMPLETE"))
+
+
+def test_a_training_waits_for_the_processes_of_a_killed_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = tmp_path / "checkpoints"
+    how, stopped = (
+        Execution(seed=0, checkpoints=checkpoints),
+        Execution(0, checkpoints=checkpoints, should_stop=lambda: True),
+    )
+    checkpoints.mkdir()
+    (checkpoints / launch.LOCK).write_text("4711")
+    with (checkpoints / launch.LOCK).open() as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        with pytest.raises(TrainingStopped), launch._sole(stopped):
+            pass
+        with monkeypatch.context() as impatient:
+            impatient.setattr(launch, "ORPHAN_SECONDS", 0.0)
+            with pytest.raises(TrainingError, match="still train into") as caught, launch._sole(how):
+                pass
+        assert "kill -9 -- -4711" in caught.value.hint
+        threading.Timer(0.3, lambda: (shutil.rmtree(checkpoints), theirs.close())).start()
+        with launch._sole(how):
+            assert is_held(checkpoints / launch.LOCK)
+    with launch._sole(Execution(seed=0)) as none:
+        assert none is None
+
+
+def test_a_full_disk_before_the_start_is_told(base: Path, tmp_path: Path, rows: Rows, monkeypatch: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(TrainingError, match="No space left on device") as caught:
+        steps_of(2, base, rows, tmp_path / "out")
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_a_loaded_model_cannot_be_shared(loaded: Any, tmp_path: Path, rows: Rows) -> None:
