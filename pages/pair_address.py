@@ -70,7 +70,7 @@ def asked_of(values: Mapping[str, str]) -> Asked:
     query, faults = PairQuery(), []
     for name, (part, read, _) in _PARTS.items():
         text = values.get(name, "")
-        if text in {"", "all"}:
+        if not text or (text == "all" and name not in _TYPED):
             continue
         try:
             query = replace(query, **{part: read(text)})
@@ -154,4 +154,5 @@ _PARTS: dict[str, tuple[str, Callable[[str], Any], Callable[[Any], str]]] = {
     "rules": ("rules", _rules, _json),
     "ids": ("ids", _ids, lambda ids: ",".join(ids) or ","),  # "," is none at all, nothing is all
 }
+_TYPED = {"search", "rules", "ids"}  # all others are chosen from lists, where "all" is no restriction
 NAMES = (*_PARTS, "sort", *_CHOICES, *_SWITCHES)

@@ -18,6 +18,7 @@ from storage.queries.topics import topic_labels
 PAGE_ROWS = 25
 LONGEST = 500  # characters of a prompt in the table
 ALL = "all"
+ANY_KEYWORD = "all keywords"
 STATUSES = {"all": None, "kept": "kept", "dropped": "dropped", "held out (evaluation)": "held-out"}
 REASON = "dropped: "  # then the reason: also a choice of the status filter
 
@@ -30,7 +31,7 @@ class Asked:
     iteration: Any = ALL
     status: str = "kept"
     topic: Any = ALL
-    keyword: str | None = ALL
+    keyword: str | None = ""  # any: "all" is a word too
     source: str = ALL
     sort: str = "written"
 
@@ -44,7 +45,7 @@ class Asked:
             status="dropped" if dropped else STATUSES[self.status],
             drop_reason=self.status.removeprefix(REASON) if dropped else None,
             topic=_chosen(self.topic),
-            keyword=_chosen(self.keyword) or None,
+            keyword=self.keyword or None,
             source=_chosen(self.source),
             sort=self.sort,
             limit=PAGE_ROWS,
@@ -62,7 +63,7 @@ def asked_of(chosen: Selection) -> Asked:
         iteration=chosen.whole("iteration") or ALL,
         status=status if status in STATUSES or status.startswith(REASON) else "kept",
         topic=ALL if topic is None else topic,
-        keyword=query.get("keyword", ALL),
+        keyword=query.get("keyword", ""),
         source=query.get("source", ALL),
         sort=query.get("sort", "written") if query.get("sort") in PROMPT_SORTS else "written",
     )
@@ -88,7 +89,7 @@ def filter_updates(lab: Lab, run_id: str | None, asked: Asked) -> list[Any]:
         gr.Dropdown(choices=_with(asked.iteration, [ALL, *rounds]), value=asked.iteration),
         gr.Dropdown(choices=_with(asked.status, [*STATUSES, *dict.fromkeys(reasons)]), value=asked.status),
         gr.Dropdown(choices=_with(asked.topic, [(ALL, ALL), *topics]), value=asked.topic),
-        gr.Dropdown(choices=_with(asked.keyword, [(ALL, ALL), *words]), value=asked.keyword),
+        gr.Dropdown(choices=_with(asked.keyword, [(ANY_KEYWORD, ""), *words]), value=asked.keyword),
         gr.Dropdown(choices=_with(asked.source, [(ALL, ALL), *sources]), value=asked.source),
         asked.sort,
     ]

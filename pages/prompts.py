@@ -194,7 +194,7 @@ def _filters() -> Filters:
         )
         topic = gr.Dropdown(label="Topic", choices=[ALL], value=ALL, elem_id="prompt-topic", scale=2, min_width=170)
         keyword = gr.Dropdown(
-            label="Keyword", choices=[ALL], value=ALL, elem_id="prompt-keyword", scale=1, min_width=150,
+            label="Keyword", choices=[(rows.ANY_KEYWORD, "")], value="", elem_id="prompt-keyword", scale=1, min_width=150,
             allow_custom_value=True,
         )  # fmt: skip
         source = gr.Dropdown(label="Source", choices=[ALL], value=ALL, elem_id="prompt-source", scale=1, min_width=130)

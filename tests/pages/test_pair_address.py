@@ -11,18 +11,19 @@ from storage.queries import PAIR_SORTS, PairFilter, PairQuery
 from storage.queries.eye_conditions import EYE_CONDITIONS
 from storage.queries.pair_query import VERDICTS
 
-WORDS = st.text(min_size=1).filter(lambda word: word != "all")
+WORDS = st.text(min_size=1) | st.just("all")
+CHOICES = WORDS.filter(lambda word: word != "all")
 GAPS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 IDS = st.lists(st.text("0123456789abcdef", min_size=1), unique=True).map(tuple)
 QUERIES = st.builds(
     PairQuery,
     iteration=st.none() | st.integers(0, 999),
     kept=st.none() | st.booleans(),
-    drop_reason=st.none() | WORDS,
+    drop_reason=st.none() | CHOICES,
     min_gap=GAPS,
     max_gap=GAPS,
     search=st.none() | WORDS,
-    finding=st.none() | WORDS,
+    finding=st.none() | CHOICES,
     topic=st.none() | st.integers(-1, 999),
     verdict=st.none() | st.sampled_from(list(VERDICTS)),
     eye=st.none() | st.sampled_from(list(EYE_CONDITIONS)),
@@ -46,6 +47,7 @@ def test_a_link_carries_the_query_through_the_encoding(query: PairQuery) -> None
 
 def test_an_empty_address_asks_for_all_pairs() -> None:
     assert asked_of({}) == asked_of({"kept": "all", "iteration": "all", "search": ""}) == Asked()
+    assert asked_of({"search": "all"}).query.search == "all"
     assert pairs_address("r") == "./pairs?run=r"
 
 

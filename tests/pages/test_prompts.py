@@ -74,6 +74,21 @@ def test_a_row_says_its_topic_and_novelty_and_leads_to_pair_and_lineage(topical:
     assert f"pairs?run={RUN}&amp;prompt={first['prompt_id']}" in shown
 
 
+def test_all_is_a_keyword_like_another(tmp_path: Path) -> None:
+    write_run(tmp_path, RUN, iterations=1, prompts=10)
+    lab = Lab(tmp_path)
+    lab.store.run(RUN).append([Prompt(1, "p", "tell us all", ["all", "plum"], None, "generator", "kept", None)])
+    asked = asked_of(Selection(RUN, {"keyword": "all"}))
+    assert [row["text"] for row in asked.page(lab, RUN, 0).rows] == ["tell us all"]
+    box = prompt_rows.filter_updates(lab, RUN, asked)[4]
+    assert (box.value, ("all (1)", "all") in box.choices) == ("all", True)
+    assert prompt_rows.chosen_address(RUN, asked)["keyword"] == "all"
+    assert Asked().page(lab, RUN, 0).total == 1 + sum(
+        one.status == "kept" for one in lab.store.run(RUN).read(Prompt) if one.prompt_id != "p"
+    )
+    lab.close()
+
+
 def test_whoever_asks_for_a_keyword_or_a_topic_gets_its_prompts_of_every_status() -> None:
     assert asked_of(Selection("r", {"keyword": "plum"})) == Asked(status="all", keyword="plum")
     assert asked_of(Selection("r", {"topic": "3"})) == Asked(status="all", topic=3)
