@@ -22,7 +22,10 @@ SHAPES = {
     "CSV, every column": "csv",
     "AlpacaEval model outputs": "alpaca-eval",
     "LLM Comparator": "llm-comparator",
+    "AlpacaEval model outputs of the run’s evaluation": "alpaca-eval of the evaluation",
+    "LLM Comparator of the run’s evaluation": "llm-comparator of the evaluation",
 }
+OF_EVALUATION = " of the evaluation"
 SAVE = "() => labSave('{}-file')"
 
 
@@ -62,10 +65,13 @@ def export_panel(
     push.click(acting(lab, upload), [repository, chat, *inputs], said, concurrency_limit=2, **heavy)
 
 
-def written(lab: Lab, run_id: str, query: PairQuery, format: Any, chat: bool) -> tuple[Path, int]:
-    """The export as one file for a browser, and its rows."""
+def written(lab: Lab, run_id: str, query: PairQuery, shape: str, chat: bool) -> tuple[Path, int]:
+    """The export as one file for a browser, and its rows. `shape`: a value of SHAPES."""
     folder = lab.downloads.path(run_id).parent
-    made = export(lab.database, run_id, folder, format, kept=False, query=query, chat=chat and format in CHAT)
+    format: Any = shape.removesuffix(OF_EVALUATION)
+    chat = chat and format in CHAT
+    of_evaluation = shape.endswith(OF_EVALUATION)
+    made = export(lab.database, run_id, folder, format, False, query=query, chat=chat, evaluation=of_evaluation)
     if not made.path.is_dir():
         return made.path, made.rows
     archive = Path(shutil.make_archive(str(folder / run_id), "zip", made.path))

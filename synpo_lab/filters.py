@@ -38,6 +38,11 @@ def read(home: Path, name: str) -> FilterConfig:
     return read_file(path)
 
 
+def read_named(home: Path, named: str) -> FilterConfig:
+    """A filter by its name or by a YAML file's path. Errors as `read` and `read_file`."""
+    return read_file(Path(named)) if Path(named).suffix in {".yaml", ".yml"} else read(home, named)
+
+
 def read_file(path: Path) -> FilterConfig:
     """The filter a YAML file holds. DataError when it cannot be read, ConfigError naming every wrong key."""
     try:

@@ -6,11 +6,11 @@ datasets        a folder of Parquet with a dataset card, as the Hub has them; `d
 parquet, jsonl  every column of the view `pairs`
 csv             the same for spreadsheets: a text that a spreadsheet would run as a formula (it begins with = + - @, a
                 tab or a carriage return) gets an apostrophe in front; every other text is exact
-alpaca-eval     AlpacaEval's `model_outputs`: what the last policy answered to the evaluation prompts
-llm-comparator  LLM Comparator's JSON: the last policy against its opponent
+alpaca-eval     AlpacaEval's `model_outputs`: the chosen answers; or what the last policy answered to evaluation prompts
+llm-comparator  LLM Comparator's JSON: chosen against rejected; or the last policy against its opponent
 
-The last two fall back on the pairs (chosen; chosen against rejected) where a run has no evaluation. Rows stream, and
-the file or folder appears whole or not at all.
+The last two are of the evaluation where no pairs are named and the run has one. Rows stream, and the file or folder
+appears whole or not at all.
 """
 
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ from storage.database import Database
 from storage.errors import StorageFault, explained
 from storage.export.card import Facts, dataset_card
 from storage.export.folder import FILE, replacing_folder
-from storage.export.shapes import Plan, plan
+from storage.export.shapes import COMPARED, Plan, evaluated_suite, plan
 from storage.pair_filter import PairFilter
 from storage.queries.pair_query import PairQuery
 
@@ -67,11 +67,14 @@ def export(
     rules: PairFilter | None = None,
     chat: bool = False,
     overwrite: bool = False,
+    evaluation: bool | None = None,
 ) -> ExportReport:
     """Write a run's pairs (or evaluations) to a file or folder; into an existing folder, under the run's name.
 
     `kept`: only pairs the run trained on. `query`: only pairs it matches. `rules`: the pairs these rules keep, whatever
-    the run decided. StorageFault when the run or format is unknown, the target exists, or there is nothing to write.
+    the run decided. `evaluation`: alpaca-eval and llm-comparator are of the evaluation (True: or nothing; None: where
+    neither query nor rules are given and there is one) or of the pairs. StorageFault when the run or format is unknown,
+    the target exists, or there is nothing to write.
     """
     database.store.run(run_id)
     path = _target(Path(to), run_id, format, overwrite)
@@ -81,7 +84,11 @@ def export(
         chosen = replace(chosen, rules=rules)
     elif kept:
         chosen = replace(chosen, kept=True)
-    made = plan(database, run_id, format, chosen, chat=chat)
+    wanted = query is None and rules is None if evaluation is None else evaluation
+    suite = evaluated_suite(database, run_id) if wanted and format in COMPARED else None
+    if evaluation and suite is None:
+        raise StorageFault(f"no evaluation of run {run_id!r} to export as {format}", hint="export its pairs")
+    made = plan(run_id, format, chosen, chat=chat, suite=suite)
     if format == "datasets":
         return _write_folder(database, run_id, path, made, chosen, chat)
     with replacing(path) as temporary:

@@ -25,6 +25,7 @@ from storage.export.writers import (
 from storage.queries.pair_query import PairQuery
 from storage.queries.runs import VALIDATION, suites
 
+COMPARED = ("alpaca-eval", "llm-comparator")  # of pairs, or of an evaluation
 LARGEST_SCORE = 1.5  # LLM Comparator's scale
 
 _TRL = """SELECT prompt, chosen, rejected, chosen_score AS score_chosen, rejected_score AS score_rejected, gap,
@@ -80,11 +81,16 @@ class Plan:
     parameters: dict[str, Any]
 
 
-def plan(database: Database, run_id: str, format: str, query: PairQuery, *, chat: bool) -> Plan:
-    """The plan of a format for the pairs of a query, or for the run's evaluation where the format is about that."""
+def evaluated_suite(database: Database, run_id: str) -> str | None:
+    """The evaluation prompts that a run's policies are told by; None where it has none."""
+    return next((name for name in suites(database, run_id) if name != VALIDATION), None)
+
+
+def plan(run_id: str, format: str, query: PairQuery, *, chat: bool, suite: str | None = None) -> Plan:
+    """The plan of a format for the pairs of a query; with `suite`, of COMPARED for the evaluation on it."""
     pairs, which = f"FROM pairs WHERE {query.matches()}", query.bound(run_id)
-    if format in {"alpaca-eval", "llm-comparator"}:
-        return _compared(database, run_id, format, pairs, which)
+    if format in COMPARED:
+        return _compared(run_id, format, pairs, which, suite)
     if format in {"trl", "datasets"}:
         sql = f"{_TRL_CHAT if chat else _TRL} {pairs}"
         return Plan(_preference_writer(format, chat), sql, which)
@@ -92,8 +98,7 @@ def plan(database: Database, run_id: str, format: str, query: PairQuery, *, chat
     return Plan(writers[format], f"SELECT * {pairs}", which)
 
 
-def _compared(database: Database, run_id: str, format: str, pairs: str, which: dict[str, Any]) -> Plan:
-    suite = next((name for name in suites(database, run_id) if name != VALIDATION), None)
+def _compared(run_id: str, format: str, pairs: str, which: dict[str, Any], suite: str | None) -> Plan:
     tested = {"run_id": run_id, "suite": suite}
     if format == "alpaca-eval":
         if suite is not None:

@@ -53,7 +53,29 @@ def export(
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="The run's id, as `synpo-lab status` shows it.")],
     to: Annotated[str, typer.Option("--to", metavar="PATH", help="A file, a folder to put it in, or hub:OWNER/NAME.")],
     format: Annotated[str, typer.Option("--format", help=f"One of {FORMATS}.")] = "trl",
-    kept: Annotated[bool, typer.Option("--kept/--all", help="Only pairs the run trained on, or every pair.")] = True,
+    kept: Annotated[
+        bool | None,
+        typer.Option("--kept/--all", help="Only pairs the run trained on (as usual, without --filter), or every pair."),
+    ] = None,
+    named: Annotated[
+        str | None,
+        typer.Option("--filter", metavar="NAME|FILE", help="Pairs that a saved filter, preset or YAML file keeps."),
+    ] = None,
+    verdict: Annotated[
+        str | None, typer.Option("--verdict", help="Pairs by readers' verdicts: chosen, bad, any, none, note, ...")
+    ] = None,
+    finding: Annotated[str | None, typer.Option("--finding", help="Pairs the health report found this in.")] = None,
+    topic: Annotated[int | None, typer.Option("--topic", help="Pairs whose prompt is of this topic.")] = None,
+    eye: Annotated[str | None, typer.Option("--eye", help="Pairs the policy sees so: 'ranked wrongly', ...")] = None,
+    search: Annotated[str | None, typer.Option("--search", help="Pairs with this in a text or note.")] = None,
+    evaluation: Annotated[
+        bool | None,
+        typer.Option(
+            "--evaluation/--pairs",
+            help="What alpaca-eval and llm-comparator are of. Usual: the evaluation, "
+            "where there is one and no pairs are chosen.",
+        ),
+    ] = None,
     where: Annotated[str | None, typer.Option("--where", help="Only pairs for which this SQL condition holds.")] = None,
     iteration: Annotated[int | None, typer.Option("--iteration", help="Only pairs of this round.")] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Texts as lists of messages (trl and datasets).")] = False,
@@ -65,16 +87,25 @@ def export(
     """Write a run's pairs, or its evaluation answers, to a file or folder that other tools read, or to the Hub."""
     from storage.database import Database
     from storage.export import export as write
-    from storage.pair_filter import NO_RULES
+    from storage.pair_filter import NO_RULES, PairFilter
     from storage.queries.pair_query import PairQuery
+    from synpo_lab import filters
     from synpo_lab.home import open_home, open_store, storage_errors
     from synpo_lab.publishing import publish
 
     wanted: Any = format
-    rules = replace(NO_RULES, where=where) if where else None
-    query = PairQuery(iteration=iteration, kept=True if kept else None, rules=rules)
+    folder = open_home(home, writable=False)
+    rules = PairFilter(**filters.read_named(folder, named).model_dump()) if named else NO_RULES
+    if where:
+        rules = replace(rules, where=f"({rules.where}\n) AND ({where}\n)" if rules.where else where)
+    query = PairQuery(
+        iteration=iteration, verdict=verdict, finding=finding, topic=topic, eye=eye, search=search,
+        rules=None if rules == NO_RULES else rules,
+    )  # fmt: skip
+    chosen = kept is not None or query != PairQuery()
+    query = replace(query, kept=True if kept or (kept is None and named is None) else None)
     with storage_errors():
-        database = Database(open_store(open_home(home, writable=False), read_only=True))
+        database = Database(open_store(folder, read_only=True))
         if to.startswith("hub:"):
             published = publish(
                 database, run_id, to.removeprefix("hub:"), query=query, kept=False, chat=chat, public=public
@@ -82,8 +113,9 @@ def export(
             said = {"url": published.url, "rows": published.rows}
             return print_json(said) if as_json else typer.echo(f"{published.rows:,} rows at {published.url}")
         made = write(
-            database, run_id, Path(to).expanduser(), wanted, False, query=query, chat=chat, overwrite=overwrite
-        )
+            database, run_id, Path(to).expanduser(), wanted, not chosen, query=query if chosen else None, chat=chat,
+            overwrite=overwrite, evaluation=evaluation,
+        )  # fmt: skip
     if as_json:
         return print_json({"path": str(made.path), "rows": made.rows, "bytes": made.bytes})
     return typer.echo(f"{made.rows:,} rows in {made.path}, {made.bytes:,} bytes")

@@ -1,6 +1,5 @@
 """`synpo-lab fork`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,8 +36,7 @@ def fork(
     from synpo_lab.jobs import new_run_id
 
     folder, new_id = open_home(home), new_id or new_run_id(f"{run_id[:30]}-fork")
-    is_file = named is not None and Path(named).suffix in {".yaml", ".yml"}
-    rules = None if named is None else filters.read_file(Path(named)) if is_file else filters.read(folder, named)
+    rules = None if named is None else filters.read_named(folder, named)
     changes = [*(filters.changes(rules) if rules else []), *(overrides or [])]
     with ctrl_c_leaves_going(new_id, home):
         fork_run(folder, run_id, iteration, changes, new_id)

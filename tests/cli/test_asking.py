@@ -75,6 +75,48 @@ def test_a_condition_and_an_iteration_choose_the_rows(cli: Any, lab: Path, tmp_p
     assert told["rows"] == counted["n"] > 0
 
 
+def exported(cli: Any, lab: Path, to: Path, *chosen: str) -> set[str]:
+    told = cli("export", "run", "--to", to, "--format", "jsonl", "--overwrite", *chosen, "--home", lab)
+    assert told.code == 0, told.err
+    return {json.loads(line)["pair_id"] for line in to.read_text().splitlines()}
+
+
+def ids(cli: Any, lab: Path, condition: str) -> set[str]:
+    sql = f"SELECT pair_id FROM pairs WHERE {condition}"
+    return {row["pair_id"] for row in json.loads(cli("query", sql, "--home", lab, "--json").out)}
+
+
+def test_a_filter_by_name_or_file_chooses_the_rows_whatever_the_run_kept(cli: Any, lab: Path, tmp_path: Path) -> None:
+    to, saved = tmp_path / "a.jsonl", tmp_path / "strict.yaml"
+    assert exported(cli, lab, to, "--filter", "the paper, PairRM") == ids(cli, lab, "gap > 0.2 AND repetition <= 0.5")
+    saved.write_text("filter: {min_gap: 0.3, max_repetition: null, where: len_chosen > 1}\n")
+    wanted = ids(cli, lab, "gap > 0.3 AND len_chosen > 1 AND iteration = 2 AND prompt <> 'x'")
+    assert wanted
+    assert exported(cli, lab, to, "--filter", str(saved), "--iteration", "2", "--where", "prompt <> 'x'") == wanted
+
+
+def test_verdicts_findings_topics_and_the_eye_choose_the_rows(cli: Any, lab: Path, tmp_path: Path) -> None:
+    to, condition = tmp_path / "a.jsonl", "pair_id IN (SELECT pair_id FROM findings WHERE kind = 'much longer')"
+    assert exported(cli, lab, to, "--all", "--finding", "much longer") == ids(cli, lab, condition)
+    condition = "prompt_id IN (SELECT prompt_id FROM topics WHERE topic = 0)"
+    assert exported(cli, lab, to, "--all", "--topic", "0") == ids(cli, lab, condition)
+    assert exported(cli, lab, to, "--verdict", "none") == ids(cli, lab, "kept")
+    wrongly = exported(cli, lab, to, "--all", "--eye", "ranked wrongly")
+    assert wrongly < exported(cli, lab, to, "--all", "--eye", "seen by the policy")
+    assert exported(cli, lab, to, "--all", "--search", "WORD1") == ids(cli, lab, "prompt ILIKE '%word1%'")
+
+
+def test_a_comparison_is_of_the_evaluation_or_of_the_pairs_that_are_chosen(cli: Any, lab: Path, tmp_path: Path) -> None:
+    def models(*chosen: str) -> list[str]:
+        answer = cli("export", "run", "--to", tmp_path / "c.json", "--format", "llm-comparator", "--overwrite", *chosen,
+                     "--home", lab)  # fmt: skip
+        assert answer.code == 0, answer.err
+        return [model["name"] for model in json.loads((tmp_path / "c.json").read_text())["models"]]
+
+    assert models() == models("--evaluation", "--iteration", "1") == ["M_2", "M_0"]
+    assert models("--pairs") == models("--iteration", "1") == ["chosen", "rejected"]
+
+
 def test_all_pairs_are_exported_on_demand_and_people_are_told_how_many(cli: Any, lab: Path, tmp_path: Path) -> None:
     answer = cli("export", "run", "--all", "--format", "parquet", "--to", tmp_path, "--home", lab)
     assert answer.out.startswith(f"36 rows in {tmp_path / 'run.parquet'}")
@@ -88,6 +130,9 @@ def test_all_pairs_are_exported_on_demand_and_people_are_told_how_many(cli: Any,
         (["run", "--to", "hub:pairs"], "names no repository"),
         (["run", "--format", "csv", "--chat"], "csv has no chat form"),
         (["run", "--where", "gap >"], "cannot be read"),
+        (["run", "--verdict", "good"], "no verdict 'good'"),
+        (["run", "--eye", "blind"], "no view of the trainer 'blind'"),
+        (["run", "--filter", "nobody's"], "there is no filter"),
         (["run", "--all", "--where", "gap > 99"], "nothing to export"),
     ],
 )

@@ -29,6 +29,14 @@ def test_every_shape_is_one_file(lab: Lab, format: str) -> None:
     assert RUN in path.name
 
 
+def test_the_shapes_of_comparisons_hold_the_pairs_shown_or_the_evaluation(lab: Lab) -> None:
+    shown = pairs_page(lab.database, RUN, PairQuery(iteration=2), limit=1000)
+    _, rows = written(lab, RUN, PairQuery(iteration=2), "llm-comparator", False)
+    assert rows == shown.total
+    path, _ = written(lab, RUN, PairQuery(iteration=2), "llm-comparator of the evaluation", False)
+    assert json.loads(path.read_text())["models"] == [{"name": "M_2"}, {"name": "M_0"}]
+
+
 def test_a_dataset_is_a_zip_with_its_card(lab: Lab) -> None:
     path, _ = written(lab, RUN, PairQuery(), "datasets", chat=False)
     with zipfile.ZipFile(path) as archive:

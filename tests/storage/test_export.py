@@ -173,6 +173,24 @@ def test_llm_comparator_sets_the_policy_against_its_opponent(
         assert (example["tags"], example["individual_rater_scores"]) == (["iteration 2"], [])
 
 
+def test_the_pairs_that_are_asked_for_are_compared_though_the_run_was_evaluated(
+    tiny_store: TinyStore, small_run: list[Any], pairs: list[Pair], tmp_path: Path
+) -> None:
+    database, query = Database(tiny_store(small_run)), PairQuery(iteration=2, kept=True)
+    wanted = {pair.prompt: pair.chosen for pair in pairs if pair.iteration == 2 and pair.kept}
+    outputs = json.loads(export(database, "run", tmp_path, "alpaca-eval", False, query=query).path.read_text())
+    assert {one["instruction"]: one["output"] for one in outputs} == wanted
+    sides = json.loads(export(database, "run", tmp_path / "c", "llm-comparator", False, query=query).path.read_text())
+    assert {one["input_text"]: one["output_text_a"] for one in sides["examples"]} == wanted
+    tested = export(database, "run", tmp_path / "e", "alpaca-eval", False, query=query, evaluation=True)
+    assert {one["generator"] for one in json.loads(tested.path.read_text())} == {"run/M_2"}
+
+
+def test_an_evaluation_that_is_not_there_is_told(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(StorageFault, match="no evaluation"):
+        export(database, "run", tmp_path, "alpaca-eval", evaluation=True)
+
+
 def test_llm_comparator_scores_stay_on_its_scale(tiny_store: TinyStore, pairs: list[Pair], tmp_path: Path) -> None:
     gaps = [7.0, -3.0, math.nan, 0.25]
     database = Database(tiny_store(replace(pairs[i], gap=gap) for i, gap in enumerate(gaps)))
