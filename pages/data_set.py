@@ -49,9 +49,10 @@ def summary(lab: Lab, status: RunStatus) -> Summary | None:
 def places(run_id: str) -> Markup:
     """Links to what can be done with a data set."""
     sql = f"SELECT prompt, chosen, rejected, gap\nFROM pairs\nWHERE run_id = '{run_id}'\nLIMIT 20"
-    wanted = [("pairs", "pairs"), ("prompts", "prompts"), ("thresholds", "filter"), ("health", "health")]
+    wanted = [("pairs", "pairs"), ("prompts", "prompts"), ("thresholds", "filter")]
     links = [link(page, label, run=run_id) for page, label in wanted if page in PAGES]
-    return Markup(" · ").join([*links, link("sql", "SQL", run=run_id, sql=sql)])
+    checked = link("health", "health", run=run_id, check=1)  # the first who asks has it checked
+    return Markup(" · ").join([*links, checked, link("sql", "SQL", run=run_id, sql=sql)])
 
 
 def set_card(lab: Lab, status: RunStatus, why: str = "") -> Markup:

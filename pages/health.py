@@ -8,7 +8,19 @@ from markupsafe import Markup
 
 from pages.bars import bar_chart
 from pages.components import Column, card, empty, joined, link, meter, pill, problem, table
-from pages.shell import POLL_SECONDS, QUIET, Lab, Selection, acting, follow, heading, no_runs, nothing_yet, told
+from pages.shell import (
+    POLL_SECONDS,
+    QUIET,
+    Lab,
+    Selection,
+    acting,
+    follow,
+    heading,
+    is_alive,
+    no_runs,
+    nothing_yet,
+    told,
+)
 from pages.text import NOTHING, count, excerpt, moment, percent, visible
 from storage.queries.health import edit_counts, pair_count, topic_count
 from storage.store import RunStore
@@ -64,6 +76,8 @@ def build(lab: Lab) -> None:
     def fill(asked: Selection) -> list[Any]:
         if not asked.run_id or not has_pairs(asked.run_id):
             return [_none(lab, asked.run_id), gr.Column(visible=False), *[gr.skip()] * len(shown)]
+        if asked.query.get("check"):
+            _check_first(lab, asked.run_id)
         return ["", gr.Column(visible=True), *_shown(lab, asked.run_id)]
 
     def begin(run_id: str, path: str | None) -> list[Any]:
@@ -94,6 +108,13 @@ def build(lab: Lab) -> None:
     for button, kind in ((json, "json"), (markdown, "md")):
         saved = button.click(_saver(save, kind), picker, file, **QUIET)
         saved.success(None, None, None, js=SAVE, **QUIET)
+
+
+def _check_first(lab: Lab, run_id: str) -> None:
+    """What a link that says `check=1` asks for: a run never checked is; the numbers of one that was stay as they are."""
+    run = lab.store.run(run_id)
+    if not lab.read_only and stored_report(run) is None and progress(run) is None and not is_alive(lab.run(run_id)):
+        start(lab.home, run_id)
 
 
 def _saver(save: Any, kind: str) -> Any:

@@ -81,6 +81,25 @@ def test_a_run_that_was_not_checked_says_what_to_do(tmp_path: Path) -> None:
     lab.close()
 
 
+def test_a_link_from_a_data_set_has_it_checked_once_and_never_in_a_lab_open_read_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, "run", iterations=1, prompts=20)
+    started: list[str] = []
+    monkeypatch.setattr(health, "start", lambda home, run_id: started.append(run_id))
+    readers = Lab(tmp_path, read_only=True)
+    health._check_first(readers, "run")
+    assert started == []
+    lab = Lab(tmp_path)
+    health._check_first(lab, "run")
+    assert started == ["run"]
+    check_run(tmp_path, "run")
+    health._check_first(lab, "run")
+    assert started == ["run"]
+    readers.close()
+    lab.close()
+
+
 def test_a_report_is_stale_when_pairs_were_added_since(tmp_path: Path) -> None:
     lab = imported(tmp_path, [a_pair()])
     check_run(tmp_path, "data")
