@@ -17,7 +17,7 @@ from storage.errors import SQLFault
 from storage.examples import example_queries
 from storage.result_files import FileFormat, write_result
 from storage.sandbox import QueryResult
-from storage.sql_text import condition_on_pairs, duckdb_script
+from storage.sql_text import condition_on_pairs, duckdb_script, run_of_query
 
 LEAD = "Ask anything: one SELECT over the public tables. Nothing can be changed from here."
 FETCHED, SHOWN = 1_000, 200  # rows asked for, and of these put on the page
@@ -170,12 +170,13 @@ def _commands(lab: Lab, sql: str) -> list[str]:
 
 def _as_filter(sql: str, run_id: str | None) -> Markup:
     try:
-        condition = condition_on_pairs(sql)
+        condition, named = condition_on_pairs(sql), run_of_query(sql)
     except SQLFault as fault:
         return problem(visible(fault.message), fault.hint)
-    to_filter = link("thresholds", "Open it in the filter", run=run_id, where=condition)
-    told_as = '<p class="lab-fine">As a rule: keep pairs where <code>{}</code>. {}.</p>'
-    return Markup(told_as).format(visible(excerpt(condition, LONGEST)), to_filter)
+    to_filter = link("thresholds", "Open it in the filter", run=named or run_id, where=condition)
+    told_as = '<p class="lab-fine">As a rule{}: keep pairs where <code>{}</code>. {}.</p>'
+    of_run = f" of {excerpt(named, LONGEST)}" if named else ""
+    return Markup(told_as).format(visible(of_run), visible(excerpt(condition, LONGEST)), to_filter)
 
 
 def _remember(before: list[str], sql: str) -> list[str]:

@@ -18,6 +18,9 @@ from storage.store import Store
 PAIRS = "pairs"
 _HINT = "a filter is made of a query like: SELECT * FROM pairs WHERE gap > 0.3 AND len_chosen < 400"
 
+_KEEPS_ROWS = {"ORDER_MODIFIER"}
+_WORDS = {"LIMIT_MODIFIER": "LIMIT or OFFSET", "DISTINCT_MODIFIER": "DISTINCT"}
+
 
 def tables_of(sql: str) -> set[str]:
     """The public tables a SELECT names, inner ones too. SQLFault when it is no SELECT."""
@@ -28,19 +31,39 @@ def tables_of(sql: str) -> set[str]:
 def condition_on_pairs(sql: str) -> str:
     """The WHERE of a SELECT over `pairs` alone, as the filter's `where` takes it: bare columns, no run named.
 
-    SQLFault when the query is of another kind, or keeps every pair.
+    SQLFault when the query is of another kind, chooses among the rows by more than its WHERE, or keeps every pair.
     """
-    tree = _tree(sql)
-    node = tree["statements"][0]["node"]
-    source = node.get("from_table") or {}
-    if node.get("type") != "SELECT_NODE" or source.get("type") != "BASE_TABLE" or source.get("table_name") != PAIRS:
-        raise SQLFault("only a query over the table pairs alone can become a filter", hint=_HINT)
-    if node.get("group_expressions") or node.get("having") or node.get("qualify"):
-        raise SQLFault("a query that groups its rows cannot become a filter", hint=_HINT)
-    kept = [part for part in _conjuncts(node.get("where_clause")) if not _names_the_run(part)]
+    kept = [part for part in _conditions(sql) if _run_in(part) is None]
     if not kept:
         raise SQLFault("the query has no condition on its pairs: as a filter it would keep them all", hint=_HINT)
     return _text(kept)
+
+
+def run_of_query(sql: str) -> str | None:
+    """The run whose pairs a SELECT over `pairs` names, as run_id = '...'; None without. SQLFault when it names two."""
+    named = {run_id for part in _conditions(sql) if (run_id := _run_in(part)) is not None}
+    if len(named) > 1:
+        raise SQLFault("the query names two runs, and no pair is of both", hint="name one run_id, or none")
+    return next(iter(named), None)
+
+
+def _conditions(sql: str) -> list[dict[str, Any]]:
+    """What the WHERE of a SELECT over pairs asks of each row; SQLFault where more than that chooses the rows."""
+    node = _tree(sql)["statements"][0]["node"]
+    source = node.get("from_table") or {}
+    if node.get("type") != "SELECT_NODE" or source.get("type") != "BASE_TABLE" or source.get("table_name") != PAIRS:
+        raise SQLFault("only a query over the table pairs alone can become a filter", hint=_HINT)
+    if (node.get("cte_map") or {}).get("map"):
+        raise SQLFault("a query with a WITH cannot become a filter", hint=_HINT)
+    if node.get("group_expressions") or node.get("having") or node.get("qualify"):
+        raise SQLFault("a query that groups its rows cannot become a filter", hint=_HINT)
+    kinds = [kind for modifier in node.get("modifiers") or [] if (kind := modifier["type"]) not in _KEEPS_ROWS]
+    if kinds:
+        word = " and ".join(_WORDS.get(kind, kind) for kind in kinds)
+        raise SQLFault(f"{word} cannot be part of a filter", hint=f"ask without {word}, and look whether that is meant")
+    if node.get("sample") or source.get("sample") or source.get("column_name_alias"):
+        raise SQLFault("a sample, or a table with renamed columns, cannot become a filter", hint=_HINT)
+    return _conjuncts(node.get("where_clause"))
 
 
 def duckdb_script(store: Store, runs: Sequence[sources.RunRow], sql: str) -> str:
@@ -81,10 +104,14 @@ def _conjuncts(condition: Any) -> list[dict[str, Any]]:
     return [condition]
 
 
-def _names_the_run(part: Mapping[str, Any]) -> bool:
+def _run_in(part: Mapping[str, Any]) -> str | None:
+    """The run that a condition run_id = '...' names."""
     sides = [part.get("left") or {}, part.get("right") or {}]
     columns = [side["column_names"][-1].lower() for side in sides if side.get("column_names")]
-    return part.get("type") == "COMPARE_EQUAL" and columns == ["run_id"]
+    values = [side["literal"] for side in sides if side.get("type") == "VALUE_CONSTANT"]
+    if part.get("type") != "COMPARE_EQUAL" or columns != ["run_id"] or not values:
+        return None
+    return str(values[0]["text"])
 
 
 def _text(conditions: Sequence[dict[str, Any]]) -> str:

@@ -18,6 +18,12 @@ def test_a_query_over_pairs_becomes_a_link_to_the_filter() -> None:
     assert "<b>" not in shown
 
 
+def test_the_filter_opens_on_the_run_that_the_query_names() -> None:
+    shown = sql._as_filter("SELECT * FROM pairs WHERE gap > 0.3 AND run_id = 'an<other>'", RUN)
+    assert "./thresholds?run=an%3Cother%3E&amp;where=" in shown
+    assert "As a rule of an&lt;other&gt;: keep" in shown
+
+
 def test_a_query_that_is_no_filter_is_told_why() -> None:
     assert "no condition" in sql._as_filter("SELECT * FROM pairs", RUN)
     assert "hint" in sql._as_filter("SELEC", RUN)

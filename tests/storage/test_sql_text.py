@@ -10,7 +10,7 @@ import pytest
 
 from storage import Database, Store
 from storage.errors import SQLFault
-from storage.sql_text import condition_on_pairs, duckdb_script, tables_of
+from storage.sql_text import condition_on_pairs, duckdb_script, run_of_query, tables_of
 
 TinyStore = Callable[..., Store]
 
@@ -26,7 +26,7 @@ def database(tiny_store: TinyStore, small_run: list[Any]) -> Iterator[Database]:
     "sql",
     [
         "SELECT * FROM pairs WHERE gap > 0.3",
-        "SELECT p.pair_id FROM pairs AS p WHERE p.gap > 0.1 AND p.len_chosen < 2 * p.len_rejected ORDER BY 1 LIMIT 3",
+        "SELECT p.pair_id FROM pairs AS p WHERE p.gap > 0.1 AND p.len_chosen < 2 * p.len_rejected ORDER BY 1",
         "FROM pairs WHERE kept OR drop_reason = 'gap'",
         "SELECT count(*) FROM pairs WHERE run_id = 'one' AND chosen ILIKE '%improved 0.1%' AND iteration IN (1, 2);",
         "SELECT * FROM pairs WHERE CASE WHEN gap > 0 THEN repetition < 0.5 ELSE NOT kept END",
@@ -52,6 +52,13 @@ def test_a_querys_condition_keeps_the_rows_the_query_keeps(database: Database, s
         ("SELECT * FROM pairs WHERE run_id = 'x'", "no condition"),
         ("SELECT iteration, count(*) FROM pairs WHERE gap > 0 GROUP BY 1", "groups"),
         ("SELECT * FROM pairs WHERE gap > 0 QUALIFY row_number() OVER () < 3", "groups"),
+        ("SELECT * FROM pairs WHERE gap > 0 ORDER BY gap LIMIT 3", "LIMIT or OFFSET cannot"),
+        ("SELECT * FROM pairs WHERE gap > 0 OFFSET 3", "LIMIT or OFFSET cannot"),
+        ("SELECT DISTINCT ON (prompt_id) * FROM pairs WHERE gap > 0", "DISTINCT cannot"),
+        ("WITH pairs AS (SELECT * FROM pairs WHERE kept) SELECT * FROM pairs WHERE gap > 0", "a WITH"),
+        ("SELECT * FROM pairs WHERE gap > 0 USING SAMPLE 3", "a sample"),
+        ("SELECT * FROM pairs TABLESAMPLE 3 WHERE gap > 0", "a sample"),
+        ("SELECT * FROM pairs AS p(gap, iteration) WHERE gap = 1", "renamed columns"),
         ("SELECT * FROM pairs WHERE gap > 0; SELECT 1", "not one SELECT"),
         ("DELETE FROM pairs", "SELECT"),
         ("WHERE", "syntax error"),
@@ -62,6 +69,17 @@ def test_a_query_that_makes_no_filter_is_refused_with_a_hint(sql: str, what: str
     with pytest.raises(SQLFault, match=what) as fault:
         condition_on_pairs(sql)
     assert fault.value.hint
+
+
+def test_the_run_a_query_names_is_taken_from_it() -> None:
+    assert run_of_query("SELECT * FROM pairs AS p WHERE gap > 0 AND 'one' = p.run_id") == "one"
+    assert run_of_query("SELECT * FROM pairs WHERE gap > 0") is None
+    with pytest.raises(SQLFault, match="two runs"):
+        run_of_query("SELECT * FROM pairs WHERE run_id = 'one' AND run_id = 'two' AND gap > 0")
+
+
+def test_a_run_that_is_not_named_by_its_id_stays_in_the_condition() -> None:
+    assert "run_id" in condition_on_pairs("SELECT * FROM pairs WHERE gap > 0 AND run_id = lower('ONE')")
 
 
 def test_tables_are_found_wherever_they_stand() -> None:
