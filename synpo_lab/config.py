@@ -472,6 +472,9 @@ class ValidationConfig(Section):
         description="Share of the seeds kept for choosing beta only. 0: all seeds also serve there, as in the paper, "
         "where preference optimisation never trains on them. A recipe that trains on seeds needs more than 0.",
     )
+    limit: int | None = Field(
+        None, ge=1, description="Ask at most so many of them, drawn once. Default: all, for each beta and iteration."
+    )
     samples: int = Field(
         1, ge=1, le=64, description="Answers per validation seed. More: less noise in the choice, slower."
     )
@@ -583,6 +586,29 @@ class RunConfig(Section):
             raise ValueError(
                 f"simpo.max_length = {self.simpo.max_length} has no room for a prompt beside an answer of "
                 f"{name} = {longest}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_divided(self) -> Self:
+        processes = self.training.processes
+        for name, section in self.trainings.items():
+            step = (section.micro_batch_size or 1) * processes
+            if section.batch_size % step:
+                micro = f"{name}.micro_batch_size = {section.micro_batch_size}" if section.micro_batch_size else ""
+                among = f"training.processes = {processes}" if processes > 1 else ""
+                by = " x ".join(filter(None, (micro, among)))
+                raise ValueError(f"{by} does not divide {name}.batch_size = {section.batch_size}")
+        return self
+
+    @model_validator(mode="after")
+    def _an_adapter_that_is_trained_on_keeps_its_rank(self) -> Self:
+        own, policys = self.improver.train.lora, self.simpo.lora
+        goes_on = self.recipe == "synpo" and self.improver.enabled and self.improver.start == "previous"
+        if goes_on and self.iterations > 1 and own.r and policys.r and (own.r, own.alpha) != (policys.r, policys.alpha):
+            raise ValueError(
+                f"improver.start = previous trains the adapter of M_(t-1) on: improver.train.lora has r = {own.r} and "
+                f"alpha = {own.alpha}, simpo.lora r = {policys.r} and alpha = {policys.alpha}; give both the same"
             )
         return self
 

@@ -21,7 +21,7 @@ from jinja2 import Environment, TemplateSyntaxError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from synpo_lab.engines.adapters import ADAPTER_CONFIG, adapter_of
+from synpo_lab.engines.adapters import ADAPTER_CONFIG, Adapter, adapter_of
 from synpo_lab.errors import ModelError
 
 logging.disable_progress_bar()  # standard output and error belong to the lab
@@ -269,11 +269,16 @@ def load_base(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool = Fal
 
 def stored_dtype(path: str | Path, *, trust_remote_code: bool = False) -> torch.dtype:
     """In which the weights at `path` are stored: a folder, 'hub:OWNER/NAME', or an adapter (then its base's)."""
-    adapter = adapter_of(path)
-    name, options = _source(adapter.base if adapter else path, trust_remote_code)
-    config = _reading(path, "config", lambda: AutoConfig.from_pretrained(name, **options))
+    config = read_config(path, trust_remote_code=trust_remote_code)
     found = config.get_text_config().dtype or config.dtype
     return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def read_config(path: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The config of the model at `path`, or of the base of the adapter there. Raises ModelError when it cannot be read."""
+    adapter = adapter_of(path)
+    name, options = _source(adapter.base if adapter else path, trust_remote_code)
+    return _reading(path, "config", lambda: AutoConfig.from_pretrained(name, **options))
 
 
 def with_chat_template(policy: str | Path, template: str, folder: Path) -> Path:
@@ -289,9 +294,22 @@ def with_chat_template(policy: str | Path, template: str, folder: Path) -> Path:
     for file in source.iterdir():
         if file.is_file():
             (folder / file.name).symlink_to(file.resolve())
+    if adapter := adapter_of(source):
+        _move_adapter(adapter, folder)
     (folder / TEMPLATE_FILE).unlink(missing_ok=True)
     (folder / TEMPLATE_FILE).write_text(text, encoding="utf-8")
     return folder
+
+
+def _move_adapter(adapter: Adapter, folder: Path) -> None:
+    """Make of the links to an adapter's files in `folder` an adapter: it finds its base from there, and has a tokenizer."""
+    config = json.loads((adapter.folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = adapter.base.removeprefix(HUB)
+    (folder / ADAPTER_CONFIG).unlink()
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if not (folder / "tokenizer_config.json").exists():
+        name, options = _source(adapter.base, False)
+        _reading(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **options)).save_pretrained(folder)
 
 
 def _jinja(file: Path) -> str:

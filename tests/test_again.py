@@ -33,7 +33,10 @@ ODD = st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=
             "iterations": st.integers(1, 100),
             "simpo": st.fixed_dictionaries(
                 {"betas": st.lists(st.integers(1, 50), min_size=1, max_size=4, unique=True)},
-                optional={"learning_rate": st.floats(1e-9, 1.0), "micro_batch_size": st.none() | st.integers(1, 64)},
+                optional={
+                    "learning_rate": st.floats(1e-9, 1.0),
+                    "micro_batch_size": st.none() | st.sampled_from([1, 2, 16, 64]),
+                },
             ),
             "trust_remote_code": st.booleans(),
             "filter": st.fixed_dictionaries({"min_gap": st.floats(-5, 5)}),

@@ -27,6 +27,22 @@ from synpo_lab.errors import ConfigError
         ),
         ({"improver": {"sampling": {"max_new_tokens": 4000}}}, "improver.sampling.max_new_tokens = 4000"),
         ({"recipe": "seed-simpo"}, "none is left to choose beta"),
+        (
+            {"simpo": {"batch_size": 128, "micro_batch_size": 3}},
+            "micro_batch_size = 3 does not divide simpo.batch_size = 128",
+        ),
+        (
+            {"improver": {"train": {"batch_size": 8, "micro_batch_size": 4}}, "training": {"processes": 4}},
+            "improver.train.micro_batch_size = 4 x training.processes = 4 does not divide improver.train.batch_size = 8",
+        ),
+        (
+            {"training": {"processes": 3}},
+            "config: training.processes = 3 does not divide prompts.train.batch_size = 32",
+        ),
+        (
+            {"improver": {"start": "previous", "train": {"lora": {"r": 8}}}, "simpo": {"lora": {"r": 16}}},
+            "improver.train.lora has r = 8 and alpha = 32, simpo.lora r = 16",
+        ),
         ({"simpo": {"beta": 2}}, "simpo.beta: unknown key (did you mean 'betas'?)"),
     ],
 )
@@ -49,3 +65,10 @@ def test_a_config_that_may_not_be_read_is_said_so(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
         load(file)
+
+
+def test_what_another_recipe_would_train_is_not_looked_at() -> None:
+    assert parse({"recipe": "seed-sft", "simpo": {"batch_size": 128, "micro_batch_size": 3}}).recipe == "seed-sft"
+    lora = {"start": "previous", "train": {"lora": {"r": 8}}}
+    assert parse({"iterations": 1, "improver": lora, "simpo": {"lora": {"r": 16}}}).largest_lora == 16
+    assert parse({"recipe": "seed-sft", "simpo": {"lora": {"r": 16}}}).largest_lora == 0

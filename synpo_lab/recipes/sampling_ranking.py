@@ -18,6 +18,7 @@ from synpo_lab.stages.build_pairs import best_and_worst
 def run(config: RunConfig, run: Run) -> None:
     """Runs all iterations, or what is left of them."""
     lab = Workshop(config, run)
+    lab.preflight()
     lab.evaluate(0)
     generator = lab.fit_generator()
     for t in range(1, config.iterations + 1):

@@ -7,6 +7,7 @@ from synpo_lab.run import Run
 
 def run(config: RunConfig, run: Run) -> None:
     lab = Workshop(config, run)
+    lab.preflight()
     lab.evaluate(0)
     prompts = {seed.seed_id: seed.prompt for seed in lab.training_seeds}
     answers = lab.respond(INITIAL, prompts, role="initial", iteration=1, stage="answer seeds with M_0")

@@ -21,6 +21,7 @@ from synpo_lab.models import out_of_memory, with_chat_template
 from synpo_lab.pocket import resolve_policy
 from synpo_lab.recipes.beta_grid import BetaGrid
 from synpo_lab.recipes.keyword_supply import KeywordSupply
+from synpo_lab.recipes.preflight import context_of, within
 from synpo_lab.records import (
     EvalResult,
     Note,
@@ -37,7 +38,7 @@ from synpo_lab.records import (
 )
 from synpo_lab.run import Run, tracked
 from synpo_lab.scorers import open_scorer
-from synpo_lab.scorers.base import is_ranker, release, watch
+from synpo_lab.scorers.base import inspect, is_ranker, release, watch
 from synpo_lab.seeds import load_prompts, load_seeds
 from synpo_lab.stages.answer import Question, answer, response_id
 from synpo_lab.stages.build_pairs import build_pairs
@@ -87,14 +88,26 @@ class Workshop:
         self._given_up: set[str] = set()  # ids of requests that failed in this attempt; a resume asks them again
         self.anchors: dict[str, str] = {}  # prompt -> the answer that a ranker compares others with
 
+    def preflight(self) -> None:
+        """Before the first stage: raises what a stage hours away would raise, where a look at the config files shows it."""
+        context = context_of(self.policy, trust_remote_code=self.config.trust_remote_code)
+        if context is not None and (fitted := within(self.config, context)) != self.config:
+            self.config = fitted
+            self.run.log(f"the policy reads {context:,} tokens: longer rows of a training are cut to that", "warning")
+        inspect(self.scorer)
+
     @property
     def training_seeds(self) -> list[Seed]:
         return [seed for seed in self.seeds if seed.split == "train"]
 
     @property
     def validation_seeds(self) -> list[Seed]:
-        """The seeds that choose beta: those set apart, or all when none are."""
-        return [seed for seed in self.seeds if seed.split == "validation"] or self.seeds
+        """The seeds that choose beta: those set apart, or all when none are; no more than the config's limit."""
+        apart = [seed for seed in self.seeds if seed.split == "validation"] or self.seeds
+        limit = self.config.validation.limit
+        if limit is None or limit >= len(apart):
+            return apart
+        return random.Random(self.run.seed_for("validation")).sample(apart, limit)
 
     # Models
 

@@ -44,6 +44,13 @@ def watch(scorer: "Scorer | Ranker", check: Check) -> None:
         scorer.check = check
 
 
+def inspect(scorer: "Scorer | Ranker") -> None:
+    """Let a scorer look at what is small of its model; it raises what would keep it from loading, as far as that shows."""
+    look = getattr(scorer, "inspect", None)
+    if look is not None:
+        look()
+
+
 def release(scorer: "Scorer | Ranker") -> None:
     """Give back what the scorer holds (a model); it loads it again when it is asked again."""
     close = getattr(scorer, "close", None)

@@ -20,7 +20,7 @@ from synpo_lab.scorers import armorm
 from synpo_lab.scorers.base import Aspects
 from synpo_lab.scorers.batching import Batches, free_cache, padded
 from synpo_lab.scorers.identity import identity, where
-from synpo_lab.scorers.loading import load_weights, loading
+from synpo_lab.scorers.loading import inspect_code, load_weights, loading
 
 ARMO = (
     "helpsteer-helpfulness helpsteer-correctness helpsteer-coherence helpsteer-complexity helpsteer-verbosity "
@@ -45,6 +45,12 @@ class RewardModel:
     def score(self, rows: Iterable[tuple[str, str]]) -> Iterator[Aspects]:
         """In order, streamed."""
         return self._batches.map(rows, self._encode, self._numbers, self.check)
+
+    def inspect(self) -> None:
+        """ModelError or MissingExtra when the tokenizer, the config or the code of the model cannot be had."""
+        self._read_tokenizer()
+        if self._kind() is AutoModelForSequenceClassification:
+            inspect_code(self._config, "AutoModelForSequenceClassification")
 
     def close(self) -> None:
         """Give the model's memory back."""
@@ -80,13 +86,16 @@ class RewardModel:
     def _load(self) -> None:
         if self._model is not None:
             return
+        self._read_tokenizer()
+        self._model = load_weights(self._kind(), self._config)
+        padding_id = self._model.config.get_text_config().pad_token_id
+        self._own_padding = padding_id if padding_id is not None and padding_id >= 0 else None
+
+    def _read_tokenizer(self) -> None:
         config = self._config
         self._tokenizer = load_tokenizer(
             where(config), trust_remote_code=config.trust_remote_code, revision=config.revision
         )
-        self._model = load_weights(self._kind(), config)
-        padding_id = self._model.config.get_text_config().pad_token_id
-        self._own_padding = padding_id if padding_id is not None and padding_id >= 0 else None
 
     def _kind(self) -> Any:
         """The class that is asked for the weights."""

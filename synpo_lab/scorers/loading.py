@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from transformers import AutoConfig
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
 from synpo_lab.config import ScorerConfig
 from synpo_lab.errors import MissingExtra, ModelError
 from synpo_lab.models import HUB, on_device, pick_device, pick_dtype
@@ -27,6 +30,16 @@ def load_weights(kind: Any, config: ScorerConfig) -> Any:
     if missing := sorted(told["missing_keys"]):
         raise _without(name, missing, own_code=bool(getattr(model.config, "auto_map", None)))
     return on_device(model, device, name).eval()
+
+
+def inspect_code(config: ScorerConfig, auto: str) -> None:
+    """Raises what stands in the way of the model's config or, where that may run, of its repository's own class."""
+    name = where(config)
+    plain, how = name.removeprefix(HUB), {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    found = loading(name, lambda: AutoConfig.from_pretrained(plain, **how))
+    own = getattr(found, "auto_map", None) or {}
+    if auto in own and config.trust_remote_code:
+        loading(name, lambda: get_class_from_dynamic_module(own[auto], plain, revision=config.revision))
 
 
 def loading(name: str, load: Any) -> Any:

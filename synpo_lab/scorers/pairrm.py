@@ -20,7 +20,7 @@ from synpo_lab.models import HUB
 from synpo_lab.scorers.base import Aspects
 from synpo_lab.scorers.batching import Batches, free_cache, padded
 from synpo_lab.scorers.identity import identity, where
-from synpo_lab.scorers.loading import load_weights, loading
+from synpo_lab.scorers.loading import inspect_code, load_weights, loading
 
 with warnings.catch_warnings():  # its file scripts a function as it is imported, which torch no longer likes
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -72,6 +72,11 @@ class PairRM:
         for forward, backward in zip(numbers, numbers, strict=True):
             yield {"total": (forward - backward) / 2, "order": float(forward * backward < 0)}
 
+    def inspect(self) -> None:
+        """ModelError when the tokenizer or the config cannot be had, or are of another kind of model."""
+        self._read_tokenizer()
+        inspect_code(self._config, "AutoModel")
+
     def close(self) -> None:
         """Give the model's memory back."""
         self._model = None
@@ -110,6 +115,10 @@ class PairRM:
     def _load(self) -> None:
         if self._model is not None:
             return
+        self._read_tokenizer()
+        self._model = load_weights(PairRMModel, self._config)
+
+    def _read_tokenizer(self) -> None:
         config, name = self._config, where(self._config)
         self._tokenizer = loading(
             name, lambda: AutoTokenizer.from_pretrained(name.removeprefix(HUB), revision=config.revision)
@@ -121,7 +130,6 @@ class PairRM:
                 hint="scorer.name: pairwise is for llm-blender/PairRM-hf and its like; reward models are reward-model",
             )
         self._tokenizer.truncation_side = "right"  # the markers stand on the left
-        self._model = load_weights(PairRMModel, config)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     on the start, the rows, the settings and the seed. So whatever a recipe does with whom can be told from the weights.
     """
     monkeypatch.setattr(workshop, "open_engine", StandInEngine)
+    monkeypatch.setattr(workshop, "context_of", lambda policy, trust_remote_code: None)  # M_0 is no model here
     monkeypatch.setattr(workshop, "train_sft", _stand_in_training)
     monkeypatch.setattr(beta_grid, "train_preference", _stand_in_training)
     policy = tmp_path / "initial"

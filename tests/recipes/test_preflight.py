@@ -1,0 +1,96 @@
+"""What a run is told before its first stage."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synpo_lab.errors import LabError, ModelError
+from synpo_lab.recipes import workshop
+from synpo_lab.recipes.preflight import context_of
+from synpo_lab.records import Response, TrainStep
+from synpo_lab.run import Run
+from tests.recipes.test_recipes import SMALL
+from tests.scorers.tiny_scorers import classifier, save
+from tests.tiny_model import save_tiny
+
+Start = Callable[..., Run]
+
+
+def nothing_was_made(tmp_path: Path) -> bool:
+    parts = tmp_path.glob("home/runs/r/**/*.parquet")
+    return not [part for part in parts if any(kind in str(part) for kind in ("responses", "train_steps"))]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "told"),
+    [
+        ({"name": "reward-model", "model": "nowhere"}, "no model folder at 'nowhere'"),
+        ({"name": "pairwise", "model": "REWARD"}, "is no PairRM"),
+        ({"name": "multi-objective", "model": "BROKEN"}, "cannot be loaded"),
+        ({"name": "reward-model", "model": "OLD", "trust_remote_code": True}, "written for another version"),
+    ],
+)
+def test_a_scorer_that_cannot_be_had_is_told_before_anything_is_made(
+    quick: dict[str, str], start: Start, tmp_path: Path, scorer: dict[str, Any], told: str
+) -> None:
+    folder = save(classifier(), tmp_path / "model")
+    if scorer["model"] == "BROKEN":
+        (folder / "config.json").write_text("{")
+    if scorer["model"] == "OLD":
+        config = json.loads((folder / "config.json").read_text())
+        config["auto_map"] = {"AutoModelForSequenceClassification": "modelling.Scorer"}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "modelling.py").write_text("from transformers import NoSuchDocstring\n")
+    model = scorer["model"] if scorer["model"] == "nowhere" else str(folder)
+    with pytest.raises(LabError, match=told):
+        start(**(SMALL | {"scorer": scorer | {"model": model}}), **quick)
+    assert nothing_was_made(tmp_path)
+
+
+def test_a_policy_that_is_none_is_told_before_anything_is_made(
+    quick: dict[str, str], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workshop, "context_of", context_of)
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        start(**SMALL, **quick)
+    assert nothing_was_made(tmp_path)
+
+
+def test_rows_are_cut_to_what_the_policy_reads(
+    quick: dict[str, str], start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_tiny(tmp_path / "short", max_position_embeddings=64)
+    monkeypatch.setattr(workshop, "context_of", lambda policy, **how: context_of(folder, **how))
+    seen: list[int] = []
+    plain = workshop.train_sft
+
+    def noted(base: Any, rows: Any, config: Any, *rest: Any, **more: Any) -> Any:
+        seen.append(config.max_length)
+        return plain(base, rows, config, *rest, **more)
+
+    monkeypatch.setattr(workshop, "train_sft", noted)
+    run = start(**(SMALL | {"iterations": 1, "prompts": SMALL["prompts"] | {"train": {"max_length": 48}}}), **quick)
+    assert seen == [48, 64]  # G's own, and the improver's, whose default is 2048
+    told = [line["message"] for line in run._store.events()[0] if line["level"] == "warning"]
+    assert "the policy reads 64 tokens: longer rows of a training are cut to that" in told
+    assert list(run.read(Response))
+    assert list(run.read(TrainStep))
+
+
+def test_a_limit_draws_the_same_validation_seeds_for_every_beta_and_iteration(
+    quick: dict[str, str], start: Start
+) -> None:
+    from synpo_lab.records import EvalResult
+
+    run = start(**(SMALL | {"validation": {"limit": 10}}), **quick)
+    asked = {
+        (t, variant): {r.prompt_id for r in run.read(Response, t) if r.role == "eval" and r.model == variant}
+        for t in (1, 2)
+        for variant in (f"M_{t}-beta=2", f"M_{t}-beta=10")
+    }
+    assert {len(ids) for ids in asked.values()} == {10}
+    assert len({frozenset(ids) for ids in asked.values()}) == 1
+    assert len(list(run.read(EvalResult, 1))) == 20
