@@ -87,7 +87,7 @@ def plan(config: RunConfig, gpu: Gpu) -> Plan:
     """The plan of a run on one GPU. ModelError when the policy's shape cannot be read; reads a seeds file if there is one."""
     shape = shape_of(config.policy)
     seeds, lengths = _measured(config)
-    rounds = [list(work.of_iteration(config, t, seeds, lengths)) for t in range(1, config.iterations + 1)]
+    rounds = [list(work.of_iteration(config, t, seeds, lengths)) for t in range(1, _iterations(config) + 1)]
     before = list(work.once(config, seeds, lengths))
     holdings = list(_holdings(config, shape, gpu, lengths))
     everything = [*before, *(one for each in rounds for one in each)]
@@ -140,19 +140,15 @@ def _holdings(config: RunConfig, shape: Shape, gpu: Gpu, lengths: Lengths) -> It
     yield _holding("generation", memory.generation(shape, config.engine, context, held), held)
     if count := scorer_parameters(config):
         yield _holding("scoring", memory.scoring(count), held)
-    if config.recipe == "seed-sft":
-        yield _holding("SFT", memory.training(shape, config.sft, config.training, sides=1), held)
+    names = {"prompts.train": "SFT of G", "improver.train": "SFT of R", "sft": "SFT"}
+    for key, trainer in config.trainings.items():
+        if key in names:
+            yield _holding(names[key], memory.training(shape, trainer, config.training, sides=1), held)
+    if "simpo" not in config.trainings:
         return
-    if config.recipe == "synpo":
-        yield _holding("SFT of G and R", memory.training(shape, _largest(config), config.training, sides=1), held)
     reference = config.simpo.kind in {"dpo", "ipo"}
     parts = memory.training(shape, config.simpo, config.training, sides=2, reference=reference)
     yield _holding("preference optimisation", parts, held)
-
-
-def _largest(config: RunConfig) -> TrainerConfig:
-    both = (config.prompts.train, config.improver.train)
-    return max(both, key=lambda one: (one.micro_batch_size or one.batch_size) * one.max_length)
 
 
 def _holding(name: str, parts: list[Part], held: float) -> Holding:
@@ -160,15 +156,30 @@ def _holding(name: str, parts: list[Part], held: float) -> Holding:
 
 
 def _disk(config: RunConfig, shape: Shape, lengths: Lengths) -> float:
-    """Models that stay, those of a grid while it runs, one checkpoint, and the rows."""
-    models = {"synpo": 1 + 2 * config.iterations, "sampling-ranking": 1 + config.iterations}.get(config.recipe, 1)
-    kept = models * _stored(shape, config.simpo) + len(config.simpo.betas) * _stored(shape, config.simpo)
-    checkpoint = 12 * memory.trainable(shape, config.simpo)  # weights and both of AdamW's numbers, float32
+    """Models that stay, those of a grid while it runs, the checkpoints of what is trained, and the rows."""
+    trainings, rounds = config.trainings, _iterations(config)
+    times = {"prompts.train": 1, "sft": 1, "improver.train": rounds, "simpo": rounds}
+    kept = sum(times[name] * _stored(shape, trainer) for name, trainer in trainings.items())
+    checkpoint = max(_checkpoint(shape, trainer) for trainer in trainings.values()) if trainings else 0.0
+    if "simpo" in trainings:
+        betas, race = len(config.simpo.betas), bool(config.simpo.race)
+        kept += betas * _stored(shape, config.simpo) * (2 if race else 1)  # as paused, and at their end
+        checkpoint = max(checkpoint, betas * race * _checkpoint(shape, config.simpo))  # a paused one's waits for it
     answers = config.iterations * config.prompts.per_iteration * (4 if config.recipe == "synpo" else config.samples.n)
     rows = (
         2 * answers * (lengths.prompt + lengths.answer) * CHARACTERS_PER_TOKEN / 3
     )  # zstd: about a third; pairs repeat texts
     return kept + checkpoint + rows
+
+
+def _iterations(config: RunConfig) -> int:
+    """The recipes on seeds have one."""
+    return config.iterations if config.recipe in {"synpo", "sampling-ranking"} else 1
+
+
+def _checkpoint(shape: Shape, config: TrainerConfig) -> float:
+    """Weights and both of AdamW's numbers, float32."""
+    return 12 * memory.trainable(shape, config)
 
 
 def _stored(shape: Shape, config: TrainerConfig) -> float:

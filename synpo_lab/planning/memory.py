@@ -51,8 +51,10 @@ def training(
 
 
 def generation(shape: Shape, config: EngineConfig, context: int, gpu_bytes: float) -> list[Part]:
-    """One engine that answers with up to `context` tokens of prompt and answer."""
-    weights = Part("weights", 2 * shape.parameters, "bfloat16")
+    """On one GPU of an engine that answers with up to `context` tokens of prompt and answer."""
+    shards = _shards(config)
+    told = f"bfloat16, a {shards}th on each GPU (tensor_parallel)" if shards > 1 else "bfloat16"
+    weights = Part("weights", 2 * shape.parameters / shards, told)
     if config.kind == "vllm":
         share = config.vllm.gpu_memory_utilization * gpu_bytes
         kept = max(0.0, share - weights.bytes - OVERHEAD)
@@ -76,10 +78,16 @@ def scoring(parameters: int) -> list[Part]:
 def answers_together(shape: Shape, config: EngineConfig, context: int, gpu_bytes: float) -> int:
     """How many answers are decoded at once: what memory holds, and no more than the config says. At least 1."""
     share = config.vllm.gpu_memory_utilization if config.kind == "vllm" else 0.9
-    free = share * gpu_bytes - 2 * shape.parameters - OVERHEAD
+    shards = _shards(config)
+    free = shards * (share * gpu_bytes - OVERHEAD) - 2 * shape.parameters
     fits = int(free // max(1, 2 * shape.cache_per_token * context))
     most = config.vllm.max_num_seqs if config.kind == "vllm" else config.batch_size or 256
     return max(1, min(fits, most))
+
+
+def _shards(config: EngineConfig) -> int:
+    """GPUs that share one copy of the weights."""
+    return config.vllm.tensor_parallel if config.kind == "vllm" else 1
 
 
 def checkpoints_activations(shape: Shape, config: TrainerConfig) -> bool:

@@ -84,8 +84,7 @@ def of_iteration(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Ite
     if config.recipe != "seed-sft":
         yield Read("score", _answers_scored(config, seeds) * (lengths.prompt + lengths.answer))
         yield _preferences(config, t, seeds, lengths)
-        tested = seeds * (config.validation.share or 1.0) * config.validation.samples * len(config.simpo.betas)
-        yield Generate("choose beta on the seeds", tested, lengths.prompt, lengths.answer)
+        yield Generate("choose beta on the seeds", _tested(config, seeds), lengths.prompt, lengths.answer)
 
 
 def _synpo(config: RunConfig, t: int, seeds: int, lengths: Lengths) -> Iterator[Work]:
@@ -124,8 +123,14 @@ def _answers_scored(config: RunConfig, seeds: int) -> float:
         "synpo": 3 * prompts + seeds * (1 + config.improver.drafts_per_seed),
         "sampling-ranking": config.samples.n * prompts,
     }.get(config.recipe, 2 * seeds)
-    tested = seeds * (config.validation.share or 1.0) * config.validation.samples * len(config.simpo.betas)
-    return (made + tested) * (2 if config.scorer.name in {"pairwise", "pairwise-judge"} else 1)
+    return (made + _tested(config, seeds)) * (2 if config.scorer.name in {"pairwise", "pairwise-judge"} else 1)
+
+
+def _tested(config: RunConfig, seeds: int) -> float:
+    """Answers to the validation seeds. A race asks every beta twice, of which it is taken to stop none."""
+    asked = min(seeds * (config.validation.share or 1.0), config.validation.limit or seeds)
+    betas = len(config.simpo.betas)
+    return asked * config.validation.samples * betas * (2 if config.simpo.race and betas > 1 else 1)
 
 
 def _remote(config: RunConfig, t: int) -> bool:

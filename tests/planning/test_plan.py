@@ -167,6 +167,45 @@ def test_more_of_anything_takes_more() -> None:
     assert plan(config(iterations=8), A100).disk_gib > base.disk_gib
 
 
+def test_gpus_that_share_one_copy_of_the_weights_hold_a_part_of_it_each() -> None:
+    """70.6 billion parameters in bfloat16: 131 GiB on one GPU, 33 on each of four."""
+    shape = replace(shape_of(LLAMA), parameters=70_600_000_000)
+    one, four = (config(engine={"kind": "vllm", "vllm": {"tensor_parallel": n}}).engine for n in (1, 4))
+    whole, part = (memory.generation(shape, engine, 4096, 80 * memory.GIB) for engine in (one, four))
+    assert whole[0].bytes == 4 * part[0].bytes == 2 * 70_600_000_000
+    assert memory.total(whole) > 80 * memory.GIB > memory.total(part)
+    assert memory.answers_together(shape, one, 4096, 80 * memory.GIB) == 1
+    assert memory.answers_together(shape, four, 4096, 80 * memory.GIB) > 50
+
+
+def test_g_and_r_are_counted_as_they_are_trained_and_not_as_the_policy_is() -> None:
+    lora = {"lora": {"r": 16}, "micro_batch_size": 1}
+    mixed = plan(config(simpo=lora, prompts={"train": {"micro_batch_size": 1}}, improver={"train": lora}), A100)
+    fits = {held.name: held.fits for held in mixed.holdings}
+    assert (fits["SFT of G"], fits["SFT of R"], fits["preference optimisation"]) == (False, True, True)
+    adapters = plan(config(simpo=lora, prompts={"train": lora}, improver={"train": lora}), A100)
+    count = shape_of(LLAMA).parameters
+    weights_and_checkpoint = 2 * count + 12 * count - 4 * 41_943_040 - 12 * 41_943_040
+    assert (mixed.disk_gib - adapters.disk_gib) * memory.GIB == pytest.approx(weights_and_checkpoint)
+
+
+def test_a_race_keeps_every_beta_twice_and_a_checkpoint_of_each() -> None:
+    count, betas = shape_of(LLAMA).parameters, {"betas": [2, 4, 6]}
+    plain, race = (plan(config(simpo=betas | more), A100).disk_gib for more in ({}, {"race": 0.33}))
+    assert (race - plain) * memory.GIB == pytest.approx(3 * 2 * count + (3 - 1) * 12 * count)
+
+
+def test_a_limit_bounds_what_the_choice_of_beta_costs() -> None:
+    def tested(**changes: Any) -> float:
+        stages = work.of_iteration(config(**changes), 1, 18_000, Lengths(60, 350, ""))
+        return sum(one.answers for one in stages if isinstance(one, Generate) and "choose beta" in one.stage)
+
+    assert tested() == 6 * 18_000
+    assert tested(validation={"limit": 512}) == 6 * 512
+    assert tested(validation={"limit": 512}, simpo={"race": 0.33}) == 2 * 6 * 512
+    assert tested(validation={"share": 0.01, "limit": 512}) == 6 * 180
+
+
 def test_an_unknown_gpu_is_told_the_names() -> None:
     with pytest.raises(ConfigError, match="no GPU 'abacus'") as caught:
         gpu_called("abacus")
