@@ -17,15 +17,17 @@ import typer
 from synpo_lab.cli.output import AsJson, Home, print_json, print_table
 
 INSTALL = "pip install -c constraints.txt -e ."
-NEEDED = ("gradio", "plotly", "duckdb", "pyarrow", "torch", "transformers", "accelerate", "trl", "datasets", "peft")
+NEEDED = ("gradio", "plotly", "duckdb", "pyarrow", "torch", "transformers", "accelerate", "datasets", "peft")
 EXTRAS = {  # module: (package, what it is for)
     "bitsandbytes": ("bitsandbytes", "lora.quantize: 4bit (QLoRA)"),
-    "liger_kernel": ("liger-kernel", "a faster fused loss on some GPUs"),
+    "liger_kernel": ("liger-kernel", "simpo.kernel: liger or fastest"),
+    "deepspeed": ("deepspeed", "training.accelerate: zero2"),
     "sentence_transformers": ("sentence-transformers", "topics by a sentence encoder"),
     "trackio": ("trackio", "training.report_to: trackio"),
     "wandb": ("wandb", "training.report_to: wandb"),
     "tensorboard": ("tensorboard", "training.report_to: tensorboard"),
 }
+EXTRA_OF = {"bitsandbytes": "qlora", "liger-kernel": "liger"}  # those that the project names a range of versions for
 GIB = 2**30
 IMPORT_SECONDS = 300.0
 
@@ -153,7 +155,9 @@ def _scorers() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     for module, (package, use) in EXTRAS.items():
         if find_spec(module) is None:
-            yield Finding("extra", package, f"not installed; for {use}", False, f"pip install {package}")
+            extra = EXTRA_OF.get(package)
+            how = f"pip install -c constraints.txt -e '.[{extra}]'" if extra else f"pip install {package}"
+            yield Finding("extra", package, f"not installed; for {use}", False, how)
         else:
             yield Finding("extra", package, f"{metadata.version(package)}; for {use}")
 

@@ -35,7 +35,3 @@ def _settled(pair: Pair, reason: str | None, sampled: set[str]) -> Pair:
     if reason is None and pair.pair_id not in sampled:
         reason = NOT_SAMPLED
     return replace(pair, kept=reason is None, drop_reason=reason)
-
-
-def kept(pairs: Sequence[Pair]) -> list[Pair]:
-    return [pair for pair in pairs if pair.kept]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from synpo_lab.cli import doctor
 from tests.cli.conftest import Cli
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -46,9 +49,17 @@ def test_what_is_optional_and_missing_comes_with_its_line_and_is_no_error(
     plain = doctor.find_spec
     monkeypatch.setattr(doctor, "find_spec", lambda name: None if name in doctor.EXTRAS else plain(name))
     rows = found()
-    for package in ("bitsandbytes", "liger-kernel", "sentence-transformers", "trackio", "wandb", "tensorboard"):
+    for package in ("deepspeed", "sentence-transformers", "trackio", "wandb", "tensorboard"):
         assert rows["extra", package]["hint"] == f"pip install {package}"
         assert not rows["extra", package]["ok"]
+    for package, extra in (("bitsandbytes", "qlora"), ("liger-kernel", "liger")):
+        assert rows["extra", package]["hint"] == f"pip install -c constraints.txt -e '.[{extra}]'"
+
+
+def test_the_extras_it_names_are_the_projects_own() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for package, extra in doctor.EXTRA_OF.items():
+        assert any(wanted.startswith(package) for wanted in project["optional-dependencies"][extra])
 
 
 def test_an_engine_that_is_not_installed_tells_the_line(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
