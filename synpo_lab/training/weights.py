@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from synpo_lab.config import LoraConfig, TrainerConfig
-from synpo_lab.engines.adapters import ADAPTER_CONFIG, Adapter, adapter_of
+from synpo_lab.engines.adapters import ADAPTER_CONFIG, Adapter, adapter_of, tokenizer_of
 from synpo_lab.errors import MissingExtra, TrainingError
 from synpo_lab.models import (
     HUB,
     check_tokenizer,
     load_base,
     load_model,
-    load_tokenizer,
     on_device,
     save_model,
     stored_dtype,
@@ -69,7 +69,7 @@ def _loaded(
 ) -> tuple[Any, Any]:
     if isinstance(base, tuple):
         return on_device(copy.deepcopy(base[0]), device, "given"), check_tokenizer(base[1], where="the model")
-    tokenizer = load_tokenizer(base, trust_remote_code=trust_remote_code)
+    tokenizer = tokenizer_of(base, trust_remote_code=trust_remote_code)
     name: Any = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}[dtype]
     if lora.r and (_adapter(base) or lora.quantize == "4bit"):
         return _frozen_base(base, lora, dtype, device, trust_remote_code), tokenizer
@@ -111,10 +111,7 @@ def _adapted(model: Any, base: Base, lora: LoraConfig) -> Any:
     if lora.quantize == "4bit":
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     if not isinstance(base, tuple) and (adapter := _adapter(base)):
-        _check_it_fits(adapter, lora)
-        held = peft.PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=True)
-        held.peft_config["default"].base_model_name_or_path = adapter.base.removeprefix(HUB)
-        return _asking_nobody(held)
+        return _asking_nobody(_gone_on(model, adapter, lora))
     targets = "all-linear" if lora.targets == ["all-linear"] else lora.targets
     asked = peft.LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
@@ -135,13 +132,44 @@ def _asking_nobody(model: Any) -> Any:
     return model
 
 
+def _gone_on(model: Any, adapter: Adapter, lora: LoraConfig) -> Any:
+    """`model` with the adapter of that folder, to be trained on as `lora` says. Raises TrainingError where it differs."""
+    import peft
+
+    _check_it_fits(adapter, lora)
+    wanted = _named(model, lora.targets)
+    config = peft.PeftConfig.from_pretrained(str(adapter.folder))
+    config.lora_dropout = lora.dropout
+    held = peft.PeftModel.from_pretrained(model, str(adapter.folder), is_trainable=True, config=config)
+    found = {name for name, m in held.get_base_model().named_modules() if isinstance(m, peft.tuners.lora.LoraLayer)}
+    if found != wanted:
+        layers = sorted({name.rpartition(".")[2] for name in found})
+        raise TrainingError(
+            f"the adapter {adapter.folder} is on {', '.join(layers)}; training on with lora.targets = {lora.targets} would "
+            "need another",
+            hint=f"set lora.targets: [{', '.join(layers)}] in every training that starts from it",
+        )
+    held.peft_config["default"].base_model_name_or_path = adapter.base.removeprefix(HUB)
+    return held
+
+
+def _named(model: Any, targets: list[str]) -> set[str]:
+    """The layers that peft takes `targets` to mean."""
+    head = model.get_output_embeddings()
+    if targets == ["all-linear"]:
+        return {name for name, m in model.named_modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head}
+    return {name for name, _ in model.named_modules() if any(f".{name}".endswith(f".{target}") for target in targets)}
+
+
 def _check_it_fits(adapter: Adapter, lora: LoraConfig) -> None:
     held = json.loads((adapter.folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    if (held.get("r"), held.get("lora_alpha")) != (lora.r, lora.alpha):
+    r, alpha = held.get("r"), held.get("lora_alpha")
+    if (r, alpha) != (lora.r, lora.alpha):
         raise TrainingError(
-            f"the adapter {adapter.folder} has r = {held.get('r')} and alpha = {held.get('lora_alpha')}; training on with "
-            f"lora.r = {lora.r} and lora.alpha = {lora.alpha} would need another",
-            hint="give every training that starts from M_{t-1} the same lora section, or start: initial",
+            f"the adapter {adapter.folder} has r = {r} and alpha = {alpha}; training on with lora.r = {lora.r} and "
+            f"lora.alpha = {lora.alpha} would need another",
+            hint=f"set lora.r: {r} and lora.alpha: {alpha} in every training that starts from it; or, where it is M_{{t-1}}, "
+            "start: initial",
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from synpo_lab.config import LoraConfig, SFTConfig, SimPOConfig
-from synpo_lab.engines.adapters import adapter_of
+from synpo_lab.engines.adapters import adapter_of, tokenizer_of
 from synpo_lab.errors import MissingExtra, ModelError, TrainingError
 from synpo_lab.models import load_model, load_tokenizer, stored_dtype, with_chat_template
 from synpo_lab.training import weights
@@ -235,6 +235,36 @@ def test_a_template_file_replaces_the_policys_own(base: Path, tmp_path: Path) ->
     assert load_tokenizer(base).chat_template.startswith("{{ bos_token }}")
     again = with_chat_template(base, "plain", tmp_path / "with")
     assert load_tokenizer(again).chat_template.startswith("{% for message")
+
+
+@pytest.mark.parametrize("own_tokenizer", [True, False])
+def test_an_adapter_with_another_template_still_finds_its_base(
+    base: Path, tmp_path: Path, rows: Rows, own_tokenizer: bool
+) -> None:
+    adapter = train_sft(base, rows, LORA, tmp_path / "mine" / "G", seed=0, device="cpu")
+    shutil.move(base, tmp_path / "mine" / "M_0")
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "../M_0"}))
+    for tokens in [] if own_tokenizer else [*adapter.glob("*token*"), adapter / "chat_template.jinja"]:
+        tokens.unlink()
+    assert losses(adapter, rows, LORA, tmp_path / "M_0.5")
+    policy = with_chat_template(adapter, "plain", tmp_path / "runs" / "1" / "models" / "M_0")
+    assert tokenizer_of(policy, trust_remote_code=False).chat_template.startswith("{% for message")
+    ids = torch.tensor([[1, 4, 7, 8]])
+    there, here = (load_model(folder, device="cpu")(input_ids=ids).logits for folder in (adapter, policy))
+    torch.testing.assert_close(here, there)
+    assert losses(policy, rows, LORA, tmp_path / "M_1")
+
+
+def test_an_adapter_on_other_layers_is_not_trained_on_in_silence(base: Path, tmp_path: Path, rows: Rows) -> None:
+    some = LORA.model_copy(update={"lora": LoraConfig(r=4, alpha=8, targets=["q_proj", "v_proj"])})
+    first = train_sft(base, rows, some, tmp_path / "G", seed=0, device="cpu")
+    with pytest.raises(TrainingError, match="is on q_proj, v_proj; training on with") as caught:
+        train_sft(first, rows, LORA, tmp_path / "M_1", seed=0, device="cpu")
+    assert caught.value.hint.startswith("set lora.targets: [q_proj, v_proj]")
+    lively = some.model_copy(update={"lora": some.lora.model_copy(update={"dropout": 0.25})})
+    trainee = load_trainee(first, lively, torch.device("cpu"), trust_remote_code=False)
+    assert {m.p for m in trainee.model.modules() if isinstance(m, torch.nn.Dropout)} == {0.25}
 
 
 @pytest.mark.parametrize(("text", "what"), [(None, "cannot be read"), ("{% if %}", "is no Jinja: line 1")])
