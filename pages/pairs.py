@@ -147,11 +147,9 @@ def build(lab: Lab) -> None:
 
         return voted
 
-    def agreement(run_id: str | None, reader: str) -> list[Any]:
-        return [agreement_html(lab, run_id, reader), True]
-
-    def agreement_if_open(run_id: str | None, reader: str, is_open: bool) -> Any:
-        return agreement_html(lab, run_id, reader) if is_open else gr.skip()
+    @told
+    def agreement(run_id: str | None, reader: str, is_open: bool) -> Any:
+        return agreement_html(lab, run_id, reader) if is_open and run_id else gr.skip()
 
     def saving(format: NoteFormat) -> Any:
         @told
@@ -174,11 +172,13 @@ def build(lab: Lab) -> None:
              for button, which in zip(votes, ("first", "second", "tie", "bad", ""), strict=True)]  # fmt: skip
     given.append(note.submit(vote("note"), [picker, current, note, *asked], [seen, *outputs], **QUIET))
     for done in given:
-        done.then(agreement_if_open, [picker, author, opened], agreed, **QUIET)
+        done.then(agreement, [picker, author, opened], agreed, **QUIET)
     here.change(None, [here, author, name], author, js=FOLLOW, **QUIET)
     author.change(lambda typed: typed, author, name, **QUIET)
     author.change(again, [picker, current, *asked], outputs, trigger_mode="always_last", **QUIET)
-    panel.expand(agreement, [picker, author], [agreed, opened], **QUIET)
+    # It may be opened before the page is filled: whichever of the two comes last tells.
+    panel.expand(lambda: True, None, opened, **QUIET).then(agreement, [picker, author, opened], agreed, **QUIET)
+    picker.change(agreement, [picker, author, opened], agreed, **QUIET)
     panel.collapse(lambda: False, None, opened, **QUIET)
     for button, save in ((csv, saving("csv")), (jsonl, saving("jsonl"))):
         button.click(save, picker, file, **QUIET).success(None, None, None, js=SAVE, **QUIET)
