@@ -11,8 +11,9 @@ from pages.components import address, joined, link, problem
 from pages.filter_rules import pair_rules, rules_of, written_rules
 from pages.pair_address import pairs_link
 from pages.shell import QUIET, Lab, acting, is_alive
+from pages.text import count
 from storage.pair_filter import kept_sql
-from storage.queries import PairQuery
+from storage.queries import PairQuery, ThresholdCount
 from synpo_lab import filters, jobs
 from synpo_lab.config import FilterConfig
 from synpo_lab.errors import LabError
@@ -45,7 +46,7 @@ def use_panel(lab: Lab, picker: gr.Dropdown, rules: Sequence[Any], choices: Sequ
     """Lay the panel out. `rules`: the widgets of the filter; `choices`: dropdowns that offer filters by name."""
     with gr.Column(elem_classes="lab-card", elem_id="cut-use"):
         gr.HTML("<h3>Use it</h3><p class='lab-none'>The same filter, three times: what is kept here, what this SQL "
-                "gives, and what a run with this YAML trains on are the same rows.</p>")  # fmt: skip
+                "gives, and what a run with this YAML draws its training pairs from are the same rows.</p>")  # fmt: skip
         with gr.Row(elem_classes="lab-row"):
             sql = gr.Code(language="sql", label="as SQL", interactive=False, elem_id="filter-sql", max_lines=24)
             yaml = gr.Code(language="yaml", label="as YAML", interactive=False, elem_id="filter-yaml", max_lines=24)
@@ -75,8 +76,15 @@ def use_panel(lab: Lab, picker: gr.Dropdown, rules: Sequence[Any], choices: Sequ
     return made
 
 
-def shown(lab: Lab, run_id: str, rules: FilterConfig, stored: FilterConfig, iteration: int | None) -> list[Any]:
-    """Updates of `UsePanel.texts`."""
+def shown(
+    lab: Lab,
+    run_id: str,
+    rules: FilterConfig,
+    stored: FilterConfig,
+    iteration: int | None,
+    counted: Sequence[ThresholdCount] = (),
+) -> list[Any]:
+    """Updates of `UsePanel.texts`. `counted`: how many pairs the rules keep of each iteration that is shown."""
     kept = PairQuery(iteration=iteration, rules=pair_rules(rules))
     links = [
         pairs_link("Read the kept pairs →", run_id, kept),
@@ -87,7 +95,20 @@ def shown(lab: Lab, run_id: str, rules: FilterConfig, stored: FilterConfig, iter
         links.append(Markup('<a href="{}">Design a run with this filter →</a>').format(
             address("iterations", run=run_id, new=1, **told_rules)
         ))  # fmt: skip
-    return [_sql(run_id, rules), filters.as_yaml(rules), Markup('<p class="lab-line">{}</p>').format(joined(links))]
+    said = Markup('{}<p class="lab-line">{}</p>').format(_sampled(lab, run_id, counted), joined(links))
+    return [_sql(run_id, rules), filters.as_yaml(rules), said]
+
+
+def _sampled(lab: Lab, run_id: str, counted: Sequence[ThresholdCount]) -> Markup:
+    """That a training reads fewer pairs than are kept, where it does."""
+    most = lab.config(run_id).pool.pairs_per_iteration
+    more = [row for row in counted if row.kept > most]
+    told_rounds = ", ".join(f"{count(row.kept)} of iteration {row.iteration}" for row in more)
+    told_as = (
+        '<p class="lab-none">A run of this config trains on {} of them an iteration at most, drawn at random '
+        "(pool.pairs_per_iteration); kept here are {}.</p>"
+    )
+    return Markup(told_as).format(count(most), told_rounds) if more else Markup("")
 
 
 def _sql(run_id: str, rules: FilterConfig) -> str:

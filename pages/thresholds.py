@@ -285,7 +285,7 @@ def _numbers(lab: Lab, asked: Asked) -> list[Any]:
         json.dumps(_state(asked)),
         *(rule_histogram(number, histogram, asked.rules) for number, histogram in found.items()),
         filter_told.counts(run_id, some, REASONS),
-        *shown(lab, run_id, asked.rules, asked.stored, here),
+        *shown(lab, run_id, asked.rules, asked.stored, here, some),
     ]
 
 

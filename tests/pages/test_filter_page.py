@@ -177,6 +177,23 @@ def test_a_filter_to_compare_with_that_is_not_there_is_told_and_the_runs_own_sta
     assert any("there is no filter &#39;&lt;b&gt;gone" in str(part) for part in page)
 
 
+def test_that_a_training_draws_from_the_kept_pairs_is_said_where_they_are_more_than_it_reads(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows, the SQL and the YAML keep them all; `pool.pairs_per_iteration` of each round are trained on."""
+    everything = FilterConfig(min_gap=None, max_repetition=None)
+    assert "drawn at random" not in numbers(lab, everything)["links"]
+    config = lab.config(RUN)
+    fewer = config.model_copy(update={"pool": config.pool.model_copy(update={"pairs_per_iteration": 30})})
+    monkeypatch.setattr(lab, "config", lambda run_id: fewer)
+    kept = {t: sum(one.iteration == t for one in pairs_of(lab)) for t in (1, 2)}
+    assert min(kept.values()) > 30
+    said = numbers(lab, everything)["links"]
+    assert "trains on 30 of them an iteration at most, drawn at random" in said
+    assert f"{kept[1]} of iteration 1, {kept[2]} of iteration 2" in said
+    assert "drawn at random" not in numbers(lab, FilterConfig(min_gap=5.0))["links"]
+
+
 def test_iteration_0_is_shown_as_itself(tmp_path: Path) -> None:
     write_run(tmp_path, RUN, iterations=1, prompts=20)
     lab = Lab(tmp_path)
