@@ -15,7 +15,6 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from storage.database import Database
-from storage.queries.topics import topic_results
 from storage.state import hold_worker_lock, set_state
 from synpo_lab.health import check_run
 from synpo_lab.home import open_store
@@ -173,10 +172,15 @@ def test_7_one_pairs_exact_sampling_parameters(visitor: Visitor) -> None:
 
 def test_8_what_did_the_improver_change_most_often(visitor: Visitor, database: Database) -> None:
     visitor.go("Health")
-    sql = "SELECT kind, count(*) AS n FROM findings WHERE run_id = $run AND kind LIKE 'edit: %' GROUP BY 1 ORDER BY n DESC"
-    found = database.row(sql, {"run": A})
-    assert found is not None
-    expect(shown(visitor, "#health-edits")).to_contain_text(found["kind"].removeprefix("edit: "))
+    sql = """SELECT replace(kind, 'draft edit: ', '') AS name, count(*) AS n FROM findings
+        WHERE run_id = $run AND kind LIKE 'draft edit: %' GROUP BY 1 ORDER BY n DESC, name"""
+    first, second, *_ = database.rows(sql, {"run": A})
+    assert first["n"] > second["n"]
+    lead = shown(visitor, "#health-edits p").filter(has_text="From the draft to the improved answer")
+    expect(lead.locator("a")).to_have_text(first["name"])
+    visitor.click(lead.locator("a"))
+    visitor.page.wait_for_url("**/pairs?**finding=draft**")
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"1 of {first['n']}")
 
 
 def test_9_where_do_scorer_and_length_disagree(visitor: Visitor) -> None:
@@ -189,9 +193,18 @@ def test_9_where_do_scorer_and_length_disagree(visitor: Visitor) -> None:
 
 def test_10_which_topics_did_the_last_iteration_get_worse_at(visitor: Visitor, database: Database) -> None:
     visitor.go("Prompts").tab("Topics")
-    table = shown(visitor, "#prompt-topics")
-    expect(table).to_contain_text("worse")
-    assert topic_results(database, A)
+    sql = """SELECT label, avg(now.score_a - before.score_a) AS change
+        FROM evals AS now JOIN evals AS before USING (run_id, suite, prompt_id) JOIN topics USING (run_id, prompt_id)
+        WHERE run_id = $run AND suite = 'pocket' AND now.iteration = 4 AND before.iteration = 3
+        GROUP BY label ORDER BY change"""
+    changes = database.rows(sql, {"run": A})
+    worse = [row for row in changes if row["change"] < -0.0005]
+    rows = shown(visitor, "#prompt-topics table").first.locator("tbody tr")
+    expect(rows).to_have_count(len(changes))
+    assert worse
+    for place, row in enumerate(worse):
+        expect(rows.nth(place)).to_contain_text(row["label"])
+        expect(rows.nth(place)).to_contain_text(f"−{-row['change']:.3f}")
 
 
 def test_11_how_did_this_prompts_answer_evolve(visitor: Visitor) -> None:
@@ -202,14 +215,31 @@ def test_11_how_did_this_prompts_answer_evolve(visitor: Visitor) -> None:
         expect(story).to_contain_text(role)
 
 
-def test_12_are_prompts_drifting_or_repeating(visitor: Visitor) -> None:
+def test_12_are_prompts_drifting_or_repeating(visitor: Visitor, database: Database) -> None:
     visitor.go("Prompts").tab("Diversity")
-    expect(shown(visitor, "#prompt-drift tbody tr")).to_have_count(4)
+    sql = """SELECT count(*) AS written, count(*) FILTER (status = 'kept') AS kept,
+            count(*) FILTER (drop_reason = 'duplicate') AS repeated,
+            avg(novelty) FILTER (status = 'kept') AS novelty, avg(similarity) FILTER (status = 'kept') AS alike
+        FROM prompts LEFT JOIN (FROM topics WHERE run_id = $run) AS told USING (iteration, prompt_id)
+        WHERE prompts.run_id = $run AND status <> 'held-out' GROUP BY iteration ORDER BY iteration"""
+    rows, cells = database.rows(sql, {"run": A}), ("written", "kept", "duplicates", "similarity", "novelty")
+    assert len(rows) == 4
+    for place, row in enumerate(rows):
+        told = shown(visitor, "#prompt-drift tbody tr").nth(place).locator("td")
+        said = {name: told.nth(at).inner_text() for name, at in zip(cells, (1, 2, 3, 9, 10), strict=True)}
+        numbers = [str(row["written"]), str(row["kept"]), str(row["repeated"])]
+        assert list(said.values()) == [*numbers, f"{row['alike']:.3f}", f"{row['novelty']:.3f}"]
 
 
-def test_13_do_any_overlap_the_evaluation_set(visitor: Visitor) -> None:
+def test_13_do_any_overlap_the_evaluation_set(visitor: Visitor, database: Database) -> None:
     visitor.go("Health")
-    expect(shown(visitor, "#health-summary")).to_contain_text("evaluation overlap")
+    sql = "SELECT count(*) FROM findings WHERE run_id = $run AND kind = 'evaluation overlap'"
+    row = shown(visitor, "#health-summary tbody tr").filter(has_text="evaluation overlap")
+    found = number(database, sql)
+    expect(row.locator("td").nth(2)).to_have_text(f"{found} pairs")
+    assert found
+    visitor.click(row.get_by_role("link", name="pairs →"))
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"1 of {found}")
 
 
 def test_14_which_pairs_does_the_trained_policy_still_rank_wrongly(visitor: Visitor) -> None:
@@ -225,7 +255,6 @@ def test_14_which_pairs_does_the_trained_policy_still_rank_wrongly(visitor: Visi
 
 def test_15_how_often_do_i_agree_with_the_scorer(visitor: Visitor) -> None:
     visitor.go("Pairs")
-    expect(shown(visitor, "#pair-place")).to_contain_text("1 of")
     visitor.click(visitor.page.get_by_role("button", name="How often do I agree with the scorer?"))
     row = shown(visitor, "#agreement-table tbody tr").filter(has_text="ana").filter(has_text="the scorer")
     expect(row).to_contain_text("%")
@@ -253,7 +282,9 @@ def test_17_what_is_in_this_parquet_and_is_it_sound(visitor: Visitor, tmp_path: 
     expect(row.locator(".lab-pill")).to_have_text("imported", timeout=60_000)
     visitor.click(row.get_by_role("link", name="health"))
     visitor.page.wait_for_url("**/health?**")
-    expect(visitor.page.locator("#health-run")).to_be_visible()  # the check itself is driven in test_health.py
+    told = shown(visitor, "#health-summary tbody tr")
+    expect(told.filter(has_text="exact duplicate").locator("td").nth(2)).to_have_text("1 pairs", timeout=120_000)
+    expect(told.filter(has_text="longer is chosen").locator("td").nth(2)).to_contain_text("100.0")
 
 
 def test_18_the_kept_rows_for_trl(visitor: Visitor, database: Database, tmp_path: Path) -> None:
