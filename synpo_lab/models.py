@@ -47,7 +47,7 @@ def load_tokenizer(
     """
     name, options = _source(path, trust_remote_code)
     options |= {"revision": revision} if revision else {}
-    tokenizer = _reading(path, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **options))
+    tokenizer = reading(path, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **options))
     return check_tokenizer(tokenizer, where=str(path))
 
 
@@ -82,7 +82,7 @@ def load_model(
     options["dtype"] = pick_dtype(dtype, target)
     if (Path(name) / ADAPTER_CONFIG).is_file():
         return on_device(_load_adapter(Path(name), options), target, str(path)).eval()
-    model = _reading(path, "model", lambda: AutoModelForCausalLM.from_pretrained(name, **options))
+    model = reading(path, "model", lambda: AutoModelForCausalLM.from_pretrained(name, **options))
     return on_device(model, target, str(path)).eval()
 
 
@@ -220,7 +220,8 @@ def _source(path: str | Path, trust_remote_code: bool) -> tuple[str, dict[str, A
     return str(folder), options | {"local_files_only": True}
 
 
-def _reading(path: str | Path, what: str, read: Callable[[], Any]) -> Any:
+def reading(path: str | Path, what: str, read: Callable[[], Any]) -> Any:
+    """What `read` returns; what it raises as a ModelError that names the `what` of `path`."""
     try:
         return read()
     except Exception as error:
@@ -246,7 +247,7 @@ def _load_adapter(folder: Path, options: dict[str, Any]) -> Any:
     from peft import PeftModel
 
     model = load_base(folder, options["dtype"], trust_remote_code=options["trust_remote_code"])
-    return _reading(folder, "adapter", lambda: PeftModel.from_pretrained(model, str(folder)).merge_and_unload())
+    return reading(folder, "adapter", lambda: PeftModel.from_pretrained(model, str(folder)).merge_and_unload())
 
 
 def load_base(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool = False, **more: Any) -> PreTrainedModel:
@@ -261,7 +262,7 @@ def load_base(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool = Fal
             f"the adapter {folder} stands on {adapter.base}, where no model is",
             hint=f"put that model back, or name its place as base_model_name_or_path in {folder / ADAPTER_CONFIG}",
         ) from None
-    model: PreTrainedModel = _reading(
+    model: PreTrainedModel = reading(
         adapter.base, "model", lambda: AutoModelForCausalLM.from_pretrained(name, dtype=dtype, **options, **more)
     )
     return model
@@ -278,7 +279,7 @@ def read_config(path: str | Path, *, trust_remote_code: bool = False) -> Any:
     """The config of the model at `path`, or of the base of the adapter there. Raises ModelError when it cannot be read."""
     adapter = adapter_of(path)
     name, options = _source(adapter.base if adapter else path, trust_remote_code)
-    return _reading(path, "config", lambda: AutoConfig.from_pretrained(name, **options))
+    return reading(path, "config", lambda: AutoConfig.from_pretrained(name, **options))
 
 
 def with_chat_template(policy: str | Path, template: str, folder: Path) -> Path:
@@ -288,7 +289,7 @@ def with_chat_template(policy: str | Path, template: str, folder: Path) -> Path:
     """
     text = PLAIN_TEMPLATE if template == "plain" else _jinja(Path(template))
     name, _ = _source(policy, False)
-    source = Path(name) if Path(name).is_dir() else Path(_reading(policy, "model", lambda: snapshot_download(name)))
+    source = Path(name) if Path(name).is_dir() else Path(reading(policy, "model", lambda: snapshot_download(name)))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for file in source.iterdir():
@@ -309,7 +310,7 @@ def _move_adapter(adapter: Adapter, folder: Path) -> None:
     (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if not (folder / "tokenizer_config.json").exists():
         name, options = _source(adapter.base, False)
-        _reading(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **options)).save_pretrained(folder)
+        reading(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, **options)).save_pretrained(folder)
 
 
 def _jinja(file: Path) -> str:

@@ -15,11 +15,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from synpo_lab.errors import TrainingError
 from synpo_lab.grid import clearly_worse
 from synpo_lab.models import replace_folder
 from synpo_lab.records import EvalResult, Pair
 from synpo_lab.training.preference import train_preference
-from synpo_lab.training.trainer import optimizer_steps
+from synpo_lab.training.trainer import disk_full, optimizer_steps
 
 if TYPE_CHECKING:
     from synpo_lab.recipes.workshop import Workshop
@@ -129,8 +130,16 @@ def _keep(variant: Path, folder: Path) -> None:
     """`folder` becomes the variant, by hard links where the disk can: a crash in between leaves the variant whole."""
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(variant, draft, copy_function=_link_or_copy)
-    replace_folder(draft, folder)
+    try:
+        shutil.copytree(variant, draft, copy_function=_link_or_copy)
+        replace_folder(draft, folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if not disk_full(error):
+            raise
+        raise TrainingError(
+            f"the disk of {folder} is full", hint="free some space and resume: the trained betas are kept"
+        ) from error
 
 
 def _link_or_copy(source: str, target: str) -> None:

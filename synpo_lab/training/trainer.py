@@ -157,7 +157,7 @@ def _train(
         trainee = load_trainee(base, config, device, trust_remote_code=how.trust_remote_code)
         arguments.gradient_checkpointing = _recomputes(config, trainee.model, device)
         use_threads(how.threads, bare(trainee.model).num_parameters())
-        with _memory(config, arguments):
+        with _memory(config, arguments), _disk(out, how.checkpoints):
             task = objective(trainee.model, trainee.tokenizer)
         _check_context(task, trainee.model, config)
         if task.shortened:
@@ -485,7 +485,7 @@ def _disk(place: Path, checkpoints: Path | None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _disk_full(error):
+        if not disk_full(error):
             raise
         for folder in checkpoints.glob("checkpoint-*") if checkpoints else []:
             if not (folder / "COMPLETE").exists():
@@ -498,7 +498,7 @@ def _disk(place: Path, checkpoints: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _disk_full(error: BaseException | None) -> bool:
+def disk_full(error: BaseException | None) -> bool:
     """Whether an error, or what led to it, is for lack of space. torch and safetensors have words of their own for it."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:

@@ -21,6 +21,7 @@ from synpo_lab.models import (
     load_base,
     load_model,
     on_device,
+    reading,
     save_model,
     stored_dtype,
 )
@@ -85,8 +86,9 @@ def _frozen_base(
         model = load_base(Path(base), dtype, trust_remote_code=trust_remote_code, **how)
     else:
         name = str(base).removeprefix(HUB)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype, trust_remote_code=trust_remote_code, **how)
-    return model.eval() if how else on_device(model, device, str(base)).eval()
+        how |= {"dtype": dtype, "trust_remote_code": trust_remote_code}
+        model = reading(base, "model", lambda: AutoModelForCausalLM.from_pretrained(name, **how))
+    return model.eval() if lora.quantize == "4bit" else on_device(model, device, str(base)).eval()
 
 
 def _in_four_bits(device: torch.device) -> dict[str, Any]:
@@ -193,8 +195,10 @@ def _stored(base: Base, trust_remote_code: bool) -> torch.dtype:
 
 
 def _without_dropout(model: torch.nn.Module) -> None:
+    """Also where a layer keeps a rate for F.dropout (OPT, BLOOM), or drops whole layers."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            setattr(module, "attention_dropout", 0.0)  # noqa: B010
+        for name, value in list(vars(module).items()):
+            if isinstance(value, float) and ("dropout" in name or name == "layerdrop"):
+                setattr(module, name, 0.0)

@@ -9,7 +9,9 @@ import pytest
 
 from storage.database import Database
 from storage.queries import grid_results
+from synpo_lab.errors import TrainingError
 from synpo_lab.home import open_store
+from synpo_lab.recipes import beta_grid
 from synpo_lab.recipes.workshop import Workshop
 from synpo_lab.records import EvalResult
 from synpo_lab.run import Run, StopRequested
@@ -106,3 +108,17 @@ def test_a_race_that_was_stopped_half_way_goes_on_to_the_same_end(
     torn = start("torn")
     assert weights(torn, "M_1") == weights(whole, "M_1")
     assert torn.marker("iteration=1/policy") == whole.marker("iteration=1/policy")
+
+
+def test_a_full_disk_keeps_the_trained_betas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    variant = tmp_path / "M_1-beta=2"
+    variant.mkdir()
+    (variant / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(beta_grid, "_link_or_copy", full)
+    with pytest.raises(TrainingError, match="is full") as caught:
+        beta_grid._keep(variant, tmp_path / "M_1")
+    assert "resume" in caught.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["M_1-beta=2"]

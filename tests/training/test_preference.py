@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from synpo_lab.chat import Example, encode_examples
@@ -243,6 +244,20 @@ def test_a_reference_is_asked_in_smaller_batches_when_memory_runs_out(
     parts = [means for *_, means in Preference(*loaded, pairs, config, 0.1).rows]
     assert max(sizes) == 40
     torch.testing.assert_close(torch.tensor(parts), torch.tensor(whole))
+
+
+def test_a_full_disk_is_told_when_the_reference_cannot_be_kept(
+    base: Path, tmp_path: Path, pairs: Pairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(reference, "save_file", full)
+    config = SimPOConfig(kind="dpo", max_length=64)
+    with pytest.raises(TrainingError, match="is full"):
+        train_preference(
+            base, pairs, config, tmp_path / "M_1", beta=0.1, seed=0, device="cpu", reference=tmp_path / "kept"
+        )
 
 
 def test_tokens_are_those_of_trl(trl: Any, loaded: tuple[Any, Any], pairs: Pairs) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM
+from transformers import AutoModelForCausalLM, BloomConfig, Gemma2Config, Gemma2ForCausalLM, OPTConfig
 
 from synpo_lab.config import LoraConfig, SFTConfig, SimPOConfig
 from synpo_lab.engines.adapters import adapter_of, tokenizer_of
@@ -254,6 +254,32 @@ def test_an_adapter_with_another_template_still_finds_its_base(
     there, here = (load_model(folder, device="cpu")(input_ids=ids).logits for folder in (adapter, policy))
     torch.testing.assert_close(here, there)
     assert losses(policy, rows, LORA, tmp_path / "M_1")
+
+
+def test_what_is_no_model_is_told_before_it_is_quantized(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (base / "model.safetensors").write_bytes(b"torn")
+    monkeypatch.setattr(weights, "_in_four_bits", lambda device: {"device_map": {"": device}})
+    config = LORA.model_copy(update={"lora": LoraConfig(r=4, quantize="4bit")})
+    with pytest.raises(ModelError, match=f"the model of {base} cannot be loaded"):
+        train_sft(base, rows, config, tmp_path / "G", seed=0, device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["opt", "bloom"])
+def test_no_architecture_drops_anything_while_it_trains(kind: str) -> None:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 32}
+    configs = {
+        "opt": lambda: OPTConfig(**sizes, ffn_dim=16, word_embed_proj_dim=16, dropout=0.5, layerdrop=0.5),
+        "bloom": lambda: BloomConfig(**sizes, hidden_dropout=0.5, attention_dropout=0.5),
+    }
+    model = AutoModelForCausalLM.from_config(configs[kind]())
+    ids = torch.arange(6, 20).unsqueeze(0)
+    model.train()
+    assert not torch.equal(model(ids).logits, model(ids).logits)
+    weights._without_dropout(model)
+    assert torch.equal(model(ids).logits, model(ids).logits)
 
 
 def test_an_adapter_on_other_layers_is_not_trained_on_in_silence(base: Path, tmp_path: Path, rows: Rows) -> None:
