@@ -7,9 +7,12 @@ from typing import Any
 import gradio as gr
 import pytest
 
+from pages import shell
 from pages.shell import Lab, fresh, is_alive, line_of, no_runs, nothing_yet, selection, told
 from storage.errors import StorageFault
+from storage.store import RunStore
 from synpo_lab.errors import ConfigError, StorageError
+from synpo_lab.jobs.provenance import stored_config
 from tests.pages.conftest import RUN
 from tests.plausible_run import write_run
 
@@ -131,3 +134,24 @@ def test_files_of_a_lab_go_with_it(tmp_path: Path) -> None:
 
         gc.collect()
     assert not folder.exists()
+
+
+def test_a_run_s_config_is_read_again_only_when_its_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path, RUN, iterations=1, prompts=10)
+    lab = Lab(tmp_path)
+    read: list[object] = []
+
+    def spy(run: RunStore) -> object:
+        read.append(run)
+        return stored_config(run)
+
+    monkeypatch.setattr(shell, "stored_config", spy)
+    first = lab.config(RUN)
+    assert lab.config(RUN) == first
+    assert len(read) == 1
+    path = run.folder / "run.yaml"
+    path.write_text(first.model_copy(update={"title": "another"}).to_yaml())
+    assert lab.config(RUN).title == "another"
+    lab.close()
