@@ -1,5 +1,6 @@
 """What to do with a filter: copy it as SQL or YAML, keep it under a name, design a run with it, fork this run with it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ from pages.text import count
 from storage.pair_filter import kept_sql
 from storage.queries import PairQuery, ThresholdCount
 from synpo_lab import filters, jobs
-from synpo_lab.config import FilterConfig
-from synpo_lab.errors import LabError
+from synpo_lab.config import FilterConfig, parse
+from synpo_lab.errors import ConfigError, LabError
 from synpo_lab.home import storage_errors
 
 ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "trigger_mode": "once"}
@@ -42,8 +43,10 @@ class UsePanel:
         return [self.at, self.launch, self.said]
 
 
-def use_panel(lab: Lab, picker: gr.Dropdown, rules: Sequence[Any], choices: Sequence[gr.Dropdown]) -> UsePanel:
-    """Lay the panel out. `rules`: the widgets of the filter; `choices`: dropdowns that offer filters by name."""
+def use_panel(
+    lab: Lab, picker: gr.Dropdown, rules: Sequence[Any], start: gr.Dropdown, baseline: gr.Dropdown
+) -> UsePanel:
+    """Lay the panel out. `rules`: the widgets of the filter; `start`, `baseline`: dropdowns that offer filters by name."""
     with gr.Column(elem_classes="lab-card", elem_id="cut-use"):
         gr.HTML("<h3>Use it</h3><p class='lab-none'>The same filter, three times: what is kept here, what this SQL "
                 "gives, and what a run with this YAML draws its training pairs from are the same rows.</p>")  # fmt: skip
@@ -65,13 +68,13 @@ def use_panel(lab: Lab, picker: gr.Dropdown, rules: Sequence[Any], choices: Sequ
         said = gr.HTML(elem_id="filter-said", elem_classes="hide-empty")
     made = UsePanel(sql, yaml, links, at, launch, said)
 
-    def save(name: str, *values: Any) -> list[Any]:
-        return _saved(lab, name, rules_of(values), len(choices))
+    def save(name: str, against: str, *values: Any) -> list[Any]:
+        return _saved(lab, name, rules_of(values), against)
 
     def fork(run_id: str, at: int | None, *values: Any) -> Markup:
         return _forked(lab, run_id, at, rules_of(values))
 
-    keep.click(acting(lab, save), [name, *rules], [said, *choices], **QUIET)
+    keep.click(acting(lab, save), [name, baseline, *rules], [said, start, baseline], **QUIET)
     launch.click(acting(lab, fork), [picker, at, *rules], said, **ONCE)
     return made
 
@@ -135,15 +138,16 @@ def _why_not(state: str, has_pairs: bool) -> str:
     return "Can be forked once it has stopped" if has_pairs else "Can be forked once it has pairs"
 
 
-def _saved(lab: Lab, name: str, rules: FilterConfig, choices: int) -> list[Any]:
+def _saved(lab: Lab, name: str, rules: FilterConfig, against: str) -> list[Any]:
+    """What is said, and the choices of both dropdowns; `against`: what the second has chosen."""
     try:
         with storage_errors():
             lab.store.check_writable()
         filters.save(lab.home, name, rules)
     except LabError as error:
-        return [problem(error.message, error.hint), *[gr.skip()] * choices]
+        return [problem(error.message, error.hint), gr.skip(), gr.skip()]
     said = Markup('<p class="lab-fine">Saved as filters/{}.yaml of the lab home.</p>').format(name.strip())
-    return [said, *[gr.Dropdown(choices=named(lab))] * choices]
+    return [said, gr.Dropdown(choices=named(lab)), gr.Dropdown(choices=compared(lab, against))]
 
 
 def _forked(lab: Lab, run_id: str, at: int | None, rules: FilterConfig) -> Markup:
@@ -160,6 +164,8 @@ def _forked(lab: Lab, run_id: str, at: int | None, rules: FilterConfig) -> Marku
 
 
 OWN = "the run’s own rules"
+PIN = "this filter, as it is now"
+PINNED = "{"  # begins the name of a filter that is its rules as JSON
 
 
 def named(lab: Lab) -> list[str]:
@@ -167,6 +173,36 @@ def named(lab: Lab) -> list[str]:
     return [OWN, *filters.PRESETS, *filters.saved(lab.home)]
 
 
+def compared(lab: Lab, name: str) -> list[Any]:
+    """What a filter can be compared with: filters by name, the one that is pinned if `name` is one, and pinning this."""
+    return [*named(lab), *([(words_of(name), name)] if name.startswith(PINNED) else []), PIN]
+
+
+def pinned(rules: FilterConfig) -> str:
+    """The name of a filter that is nothing but its rules: those that are not as usual."""
+    usual = FilterConfig().model_dump()
+    return json.dumps({rule: value for rule, value in rules.model_dump().items() if value != usual[rule]})
+
+
+def words_of(name: str) -> str:
+    """A filter's name as a sentence says it."""
+    if not name.startswith(PINNED):
+        return name
+    rules = _read_pinned(name).model_dump().items()
+    told = ", ".join(f"{rule.replace('_', ' ')} {value}" for rule, value in rules if value not in (None, False, []))
+    return f"the filter pinned: {told}"[:200]
+
+
+def _read_pinned(name: str) -> FilterConfig:
+    try:
+        rules = json.loads(name)
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{name[:80]!r} is no filter", hint="choose one by its name") from None
+    return parse({"filter": rules}, where="the filter to compare with").filter
+
+
 def by_name(lab: Lab, run_id: str, name: str) -> FilterConfig:
-    """The filter of that name; the run's own where there is none of it."""
+    """The filter of that name, or pinned; the run's own where there is none of it."""
+    if name.startswith(PINNED):
+        return _read_pinned(name)
     return lab.config(run_id).filter if name in {OWN, ""} else filters.read(lab.home, name)

@@ -22,7 +22,7 @@ from pages.filter_rules import (
     written_rules,
 )
 from pages.filter_told import CHANGED, KEPT
-from pages.filter_use import OWN, by_name, forkable, named, shown, use_panel
+from pages.filter_use import OWN, PIN, by_name, compared, forkable, named, pinned, shown, use_panel, words_of
 from pages.rule_histogram import rule_histogram
 from pages.shell import QUIET, Lab, Selection, follow, heading, no_runs, nothing_yet, told
 from pages.text import count
@@ -61,8 +61,12 @@ class Asked:
     iteration: int | None
     rules: FilterConfig
     stored: FilterConfig  # the run's own
-    baseline: str
+    baseline: str  # as `by_name` takes it
     other: FilterConfig  # that baseline's
+
+    @property
+    def against(self) -> str:
+        return words_of(self.baseline)
 
     @property
     def now(self) -> PairFilter:
@@ -107,7 +111,7 @@ def build(lab: Lab) -> None:
             back = gr.Button("← Previous", size="sm", scale=0, min_width=110, elem_id="filter-back")
             forth = gr.Button("Next →", size="sm", scale=0, min_width=110, elem_id="filter-forth")
         changed = gr.HTML(elem_id="cut-changed")
-        use = use_panel(lab, picker, widgets.inputs, [start, baseline])
+        use = use_panel(lab, picker, widgets.inputs, start, baseline)
         export_panel(lab, "filter", _shown_pairs, [picker, iteration, *widgets.inputs])
     state, first, top, own = gr.Textbox(visible="hidden"), gr.State(0), gr.State(0), gr.State(OWN)
     numbers = [summary, wrong, state, *widgets.histograms.values(), counts, *use.texts]
@@ -158,6 +162,11 @@ def build(lab: Lab) -> None:
             return [gr.skip()] * len(of_texts)
 
     @told
+    def pin(name: str, *values: Any) -> Any:
+        chosen = pinned(rules_of(values)) if name == PIN else name
+        return gr.Dropdown(choices=compared(lab, chosen), value=chosen)
+
+    @told
     def take(run_id: str, name: str) -> list[Any]:
         return updates(by_name(lab, run_id, name))
 
@@ -174,12 +183,13 @@ def build(lab: Lab) -> None:
         weighed.then(look, [fate, top, *asked], rows, **QUIET).then(read, asked, of_texts, **QUIET)
 
     follow(lab, picker, line, lambda run_id: bool(_counted(lab, run_id)), fill, everything)
-    moved = gr.on(_moves(widgets, iteration, baseline), move, asked, numbers, **LAST, **QUIET)
+    moved = gr.on(_moves(widgets, iteration), move, asked, numbers, **LAST, **QUIET)
     finish(moved)
     for rule, slider in widgets.sliders.items():
         events, shown_too = [slider.input, slider.release], [*numbers, widgets.switches[rule]]
         moved = gr.on(events, _switching_on(rule, move), asked, shown_too, **LAST, **QUIET)
         finish(moved)
+    finish(baseline.input(pin, [baseline, *widgets.inputs], baseline, **QUIET).then(move, asked, numbers, **QUIET))
     for event, name in ((start.input, start), (reset.click, own)):
         taken = event(take, [picker, name], widgets.inputs, **QUIET).then(move, asked, numbers, **QUIET)
         finish(taken)
@@ -190,13 +200,13 @@ def build(lab: Lab) -> None:
         paged.then(look, [fate, first, *asked], rows, **QUIET)
 
 
-def _moves(widgets: RuleWidgets, iteration: gr.Dropdown, baseline: gr.Dropdown) -> list[Any]:
+def _moves(widgets: RuleWidgets, iteration: gr.Dropdown) -> list[Any]:
     """The events of a visitor changing the filter, or what is asked of it."""
     others = widgets.others
     return [
         *(switch.input for switch in widgets.switches.values()),
         *(others["drop_duplicates"].input, others["verdicts"].input, others["where"].submit, others["where"].blur),
-        *(iteration.input, baseline.input),
+        iteration.input,
     ]
 
 
@@ -229,6 +239,7 @@ def _shown_pairs(run_id: str | None, iteration: Any, *values: Any) -> tuple[str 
 
 
 def _asked(lab: Lab, run_id: str, iteration: Any, baseline: str, *values: Any) -> Asked:
+    baseline = OWN if baseline == PIN else baseline  # chosen, and not pinned yet
     stored = lab.config(run_id).filter
     return Asked(run_id, _round(iteration), rules_of(values), stored, baseline, by_name(lab, run_id, baseline))
 
@@ -254,7 +265,7 @@ def _filled(lab: Lab, run_id: str, chosen: Selection) -> list[Any]:
         gr.Column(visible=True),
         gr.Dropdown(choices=names, value=OWN),
         gr.Dropdown(choices=[ALL, *rounds], value=ALL if here is None else here),
-        gr.Dropdown(choices=names, value=baseline),
+        gr.Dropdown(choices=compared(lab, baseline), value=baseline),
         *updates(rules, histograms(lab.database, run_id, asked.now)),
         *numbers,
         *_consequences(lab, asked),
@@ -280,7 +291,7 @@ def _numbers(lab: Lab, asked: Asked) -> list[Any]:
     change = changed_counts(database, run_id, asked.before, asked.now, here)
     some = [row for row in counted if here in {None, row.iteration}]
     return [
-        filter_told.summary(some, asked.now, pair_rules(asked.stored), change, asked.baseline),
+        filter_told.summary(some, asked.now, pair_rules(asked.stored), change, asked.against),
         "",
         json.dumps(_state(asked)),
         *(rule_histogram(number, histogram, asked.rules) for number, histogram in found.items()),
@@ -298,17 +309,15 @@ def _consequences(lab: Lab, asked: Asked) -> list[Any]:
     before, after = (effects(database, run_id, rules, here) for rules in (asked.before, asked.now))
     return [
         filter_told.waterfall(run_id, steps, here, None if asked.rules == asked.stored else told),
-        filter_told.effects(before, after, asked.baseline),
+        filter_told.effects(before, after, asked.against),
         charts.kept_and_dropped(counted, keep=run_id),
     ]
 
 
 def _state(asked: Asked) -> dict[str, Any]:
     """What the address says; None: nothing of that name."""
-    compared = None if asked.baseline == OWN else asked.baseline
-    return {"run": asked.run_id, "iteration": asked.iteration, "with": compared} | written_rules(
-        asked.rules, asked.stored
-    )
+    other = None if asked.baseline == OWN else asked.baseline
+    return {"run": asked.run_id, "iteration": asked.iteration, "with": other} | written_rules(asked.rules, asked.stored)
 
 
 def _rows(lab: Lab, asked: Asked, fate: str, start: int) -> list[Any]:
@@ -323,7 +332,7 @@ def _rows(lab: Lab, asked: Asked, fate: str, start: int) -> list[Any]:
         page = rows_of_fate(database, run_id, asked.now, None if fate == KEPT else fate, **which)
     return [
         gr.Dropdown(choices=fates, value=fate),
-        filter_told.rows(run_id, page, fate, asked.baseline, start),
+        filter_told.rows(run_id, page, fate, asked.against, start),
         start,
         gr.Button(interactive=start > 0),
         gr.Button(interactive=start + len(page.rows) < page.total),
@@ -338,7 +347,7 @@ def _of_texts(lab: Lab, asked: Asked) -> list[Any]:
     )
     return [
         filter_told.topics(run_id, kept_by_topic(database, run_id, asked.now, here), here),
-        filter_told.variety(before, after, SAMPLED, asked.baseline),
+        filter_told.variety(before, after, SAMPLED, asked.against),
     ]
 
 
@@ -352,7 +361,7 @@ def _fates(lab: Lab, asked: Asked) -> list[tuple[str, str]]:
     dropped = {reason: sum(row.dropped.get(reason, 0) for row in counted) for reason in REASONS}
     kept = sum(row.kept for row in counted)
     return [
-        (f"what changes against {asked.baseline}", CHANGED),
+        (f"what changes against {asked.against}", CHANGED),
         (f"kept ({count(kept)})", KEPT),
         *((f"dropped: {reason} ({count(n)})", reason) for reason, n in dropped.items() if n),
     ]

@@ -143,8 +143,12 @@ def test_4_what_would_a_gap_of_0_3_keep_per_iteration(visitor: Visitor, database
 
 
 def test_5_which_rows_change_between_two_cuts(visitor: Visitor, database: Database) -> None:
-    visitor.go("Filter").give("#cut", "0.3")  # the run's own cut is 0.1
-    sql = "SELECT count(*) FROM pairs WHERE run_id = $run AND gap > 0.1 AND gap <= 0.3 AND repetition <= 0.5"
+    visitor.go("Filter").give("#cut", "0.15")  # the run's own cut is 0.1
+    expect(shown(visitor, "#cut-summary")).to_contain_text("0.150")
+    visitor.give("#filter-baseline", "this filter, as it is now")
+    expect(shown(visitor, "#cut-summary")).to_contain_text("Against the filter pinned: min gap 0.15")
+    visitor.give("#cut", "0.3")
+    sql = "SELECT count(*) FROM pairs WHERE run_id = $run AND gap > 0.15 AND gap <= 0.3 AND repetition <= 0.5"
     lost = number(database, sql)
     expect(shown(visitor, "#cut-summary")).to_contain_text(re.compile(rf"[-−–]{lost}\b"))
     expect(shown(visitor, "#cut-changed tbody tr").first).to_be_visible()

@@ -13,7 +13,7 @@ from pages.filter_rules import CUTS, GROUPS, asked_rules, pair_rules, rules_of, 
 from pages.rule_histogram import rule_histogram
 from pages.shell import Lab, Selection
 from storage.pair_filter import NO_RULES, PairFilter, drop_reasons
-from storage.queries import Histogram, histograms, pairs_page
+from storage.queries import Histogram, changed_counts, histograms, pairs_page
 from synpo_lab import filters
 from synpo_lab.config import FilterConfig
 from synpo_lab.errors import ConfigError
@@ -194,6 +194,27 @@ def test_that_a_training_draws_from_the_kept_pairs_is_said_where_they_are_more_t
     assert "drawn at random" not in numbers(lab, FilterConfig(min_gap=5.0))["links"]
 
 
+def test_a_filter_is_compared_with_itself_as_it_was_before_a_move(lab: Lab) -> None:
+    before = FilterConfig(min_gap=0.1, max_repetition=None, where="prompt <> '{'")
+    name = filter_use.pinned(before)
+    assert filter_use.by_name(lab, RUN, name) == before
+    assert (filter_use.words_of(name), name) in filter_use.compared(lab, name)
+    page, state = filled(lab, min_gap="0.3", **{"with": name})
+    now = lab.config(RUN).filter.model_copy(update={"min_gap": 0.3})
+    change = changed_counts(lab.database, RUN, pair_rules(before), pair_rules(now))
+    assert state["with"] == page[4].value == name
+    assert change.removed > 0 == change.added
+    assert any("Against the filter pinned: min gap 0.1" in str(part) for part in page)
+    assert any(f"−{change.removed} pairs" in str(part) for part in page)
+
+
+@pytest.mark.parametrize("name", ["{", '{"min_gap": "x"}', '{"nobody": 1}', "{" * 5000, '{"where": "(SELECT 1)"}'])
+def test_a_filter_to_compare_with_that_makes_no_sense_is_told(lab: Lab, name: str) -> None:
+    page, state = filled(lab, **{"with": name})
+    assert (page[4].value, state["with"]) == (filter_use.OWN, None)
+    assert any("The address asks for what cannot be" in str(part) for part in page)
+
+
 def test_iteration_0_is_shown_as_itself(tmp_path: Path) -> None:
     write_run(tmp_path, RUN, iterations=1, prompts=20)
     lab = Lab(tmp_path)
@@ -212,12 +233,12 @@ def test_keeping_more_is_said_to_raise_or_lower_the_length_bias(lab: Lab) -> Non
 
 
 def test_a_filter_is_kept_under_a_name_offered_and_refused_a_bad_name(lab: Lab, full_home: Path) -> None:
-    said, *choices = filter_use._saved(lab, "kept for the test", FilterConfig(min_gap=0.4), 2)
+    said, *choices = filter_use._saved(lab, "kept for the test", FilterConfig(min_gap=0.4), filter_use.OWN)
     assert "filters/kept for the test.yaml" in said
     assert all("kept for the test" in dict(box.choices).values() for box in choices)
     assert filter_use.by_name(lab, RUN, "kept for the test").min_gap == 0.4
     assert filter_use.by_name(lab, RUN, filter_use.OWN) == lab.config(RUN).filter
-    said, *_ = filter_use._saved(lab, "../up", FilterConfig(), 2)
+    said, *_ = filter_use._saved(lab, "../up", FilterConfig(), filter_use.OWN)
     assert "cannot name a filter" in said
     assert sorted(path.name for path in (full_home / "filters").iterdir()) == ["kept for the test.yaml"]
 
