@@ -15,6 +15,7 @@ from markupsafe import Markup
 from pages.components import Column, card, empty, facts, joined, pill, problem, table
 from pages.shell import QUIET, Lab, Selection, acting, follow, heading, no_runs
 from pages.text import count, excerpt, percent, visible
+from pages.verdicts import LONGEST_NAME, author_of
 from storage.queries.votes import Duel, duels
 from synpo_lab.config import SamplingConfig
 from synpo_lab.errors import ConfigError, LabError
@@ -59,6 +60,7 @@ class Talk:
     blind: bool = False
     remember: bool = True  # whether policies are told the turns before
     voted: votes.Winner | Literal[""] = ""  # the vote on the last turn
+    known: int = 0  # turns, from the first, of which a vote has told who wrote what
     token: int = field(default_factory=lambda: random.getrandbits(60))  # what a cancel names
 
 
@@ -127,8 +129,13 @@ def build(lab: Lab) -> None:
                 winner: gr.Button(words, size="md", scale=0, min_width=130, elem_id=f"vote-{winner}")
                 for winner, words in VOTES.items()
             }
+            author = gr.Textbox(
+                label="Your name", placeholder="your name", elem_id="vote-author", max_length=LONGEST_NAME, scale=1,
+                min_width=110, show_label=False, container=False,
+            )  # fmt: skip
         wins = gr.HTML(elem_id="play-wins", elem_classes="hide-empty")
     talk, token = gr.State(Talk()), gr.State(0)
+    name = gr.BrowserState("", storage_key="synpo-lab-reader", secret="synpo-lab")
     controls = [prompt, draft, keywords, temperature, top_p, tokens, seed]
     shown = [talk, answers, voting, wins]
 
@@ -149,30 +156,41 @@ def build(lab: Lab) -> None:
         ]  # fmt: skip
 
     def begin(talked: Talk, run_id: str, names: list[str], is_blind: bool, is_chat: bool) -> list[Any]:
-        """The talk to go on with: a new one where run, models or blindness changed."""
-        going_on = talked.run_id == run_id and set(talked.models) == set(names) and talked.blind == is_blind
-        order = tuple(random.sample(names, len(names)) if is_blind else names)
-        next_talk = replace(talked, voted="") if going_on else Talk(run_id, order, (), is_blind)
-        next_talk = replace(next_talk, remember=is_chat)
+        next_talk = replace(_next(talked, run_id, names, is_blind), remember=is_chat)
         return [next_talk, next_talk.token, gr.Button(interactive=False), gr.Button(interactive=True)]
 
     def answer(talked: Talk, *values: Any) -> Iterator[list[Any]]:  # a generator: `told` cannot wrap one
         yield from _answer(lab, playground, stops, talked, _question(*values))
 
-    def vote(talked: Talk, *, winner: votes.Winner) -> list[Any]:
-        return _shown(lab, _voted(lab, talked, winner))
+    def vote(talked: Talk, author: str | None, *, winner: votes.Winner) -> list[Any]:
+        return _shown(lab, _voted(lab, talked, winner, author))
 
     follow(lab, picker, line, lambda run_id: True, fill, [nothing, content, models, tokens, remember, token, *shown])
     started = ask.click(begin, [talk, picker, models, blind, remember], [talk, token, ask, cancel], **QUIET)
     answered = started.then(
         answer, [talk, *controls], shown, api_visibility="private", show_progress="hidden", concurrency_limit=8
     )
+    lab.app.load(lambda kept: kept, name, author, **QUIET)
+    author.change(lambda typed: typed, author, name, **QUIET)
     answered.then(lambda: (gr.Button(interactive=True), gr.Button(interactive=False)), None, [ask, cancel], **QUIET)
     cancel.click(stops.ask, token, None, **QUIET)
     new.click(lambda run_id: _shown(lab, Talk(run_id=run_id)), picker, shown, **QUIET)
     models.input(_fields, models, [draft, keywords], **QUIET)
     for winner, button in buttons.items():
-        button.click(acting(lab, partial(vote, winner=winner)), talk, shown, **QUIET)
+        button.click(acting(lab, partial(vote, winner=winner)), [talk, author], shown, **QUIET)
+
+
+def _next(talked: Talk, run_id: str, names: list[str], is_blind: bool) -> Talk:
+    """The talk to go on with: a new one where run, models or blindness changed.
+
+    A blind vote has told who is who: what comes after it is blind again in another order, drawn anew.
+    """
+    order = tuple(random.sample(names, len(names)) if is_blind else names)
+    if talked.run_id != run_id or set(talked.models) != set(names) or talked.blind != is_blind:
+        return Talk(run_id, order, (), is_blind)
+    if is_blind and talked.voted:
+        return replace(talked, voted="", models=order, known=len(talked.turns))
+    return replace(talked, voted="")
 
 
 def _refused(lab: Lab, run_id: str | None) -> Markup | None:
@@ -234,18 +252,19 @@ def _growing(lab: Lab, playground: Playground, stops: Stops, talked: Talk, quest
     stops.forget(talked.token)
     before = talked.turns[-MOST_TURNS:]
     told_of = before if talked.remember else ()
+    known = max(0, talked.known - len(talked.turns) + len(before))
     yield talked
     for grown in turn(playground, run, config, talked.models, question, told_of, lambda: stops.asked(talked.token)):
-        yield replace(talked, turns=(*before, grown), voted="")
+        yield replace(talked, turns=(*before, grown), voted="", known=known)
 
 
-def _voted(lab: Lab, talked: Talk, winner: votes.Winner) -> Talk:
+def _voted(lab: Lab, talked: Talk, winner: votes.Winner, author: str | None = None) -> Talk:
     """The talk with the vote on its last turn, which is kept in the lab home."""
     sides = _sides(talked)
     if sides is None or talked.voted or talked.run_id is None:
         return talked
     vote = votes.vote_on(
-        talked.turns[-1], *sides, winner, run_id=talked.run_id, blind=talked.blind, author="reader",
+        talked.turns[-1], *sides, winner, run_id=talked.run_id, blind=talked.blind, author=author_of(author),
         at=time.time(), before=list(talked.turns[:-1]) if talked.remember else [],
     )  # fmt: skip
     votes.cast(lab.store, vote)
@@ -282,8 +301,9 @@ def _talked(talked: Talk, waiting: Question | None = None) -> Markup:
 
 
 def _turn(talked: Talk, place: int, one: Turn) -> Markup:
-    hide = talked.blind and not (talked.voted and place == len(talked.turns) - 1)
-    columns = joined(_side(talked, said, hide) for said in one.said)
+    hide = talked.blind and place >= talked.known and not (talked.voted and place == len(talked.turns) - 1)
+    columns = joined(_side(said, _title(talked, said.model, hide=hide, letter=place >= talked.known), hide)
+                     for said in one.said)  # fmt: skip
     voted = ""
     if talked.voted and place == len(talked.turns) - 1:
         voted = Markup("<p class='lab-line'><b>{}</b> {}</p>").format(VOTES[talked.voted], _revealed(talked))
@@ -302,12 +322,15 @@ def _asked(question: Question) -> Markup:
     return Markup('<p class="lab-prompt" dir="auto">{}</p>').format(visible(excerpt(text, LONGEST)))
 
 
-def _title(talked: Talk, model: str, *, hide: bool) -> str:
+def _title(talked: Talk, model: str, *, hide: bool, letter: bool = True) -> str:
+    """`letter`: whether the answer was given in the order that holds now."""
+    if not letter:
+        return model
     place = talked.models.index(model) if model in talked.models else 0
     return f"Answer {LETTERS[place]}" if hide else f"{LETTERS[place]} · {model}"
 
 
-def _side(talked: Talk, said: Said, hide: bool) -> Markup:
+def _side(said: Said, title: str, hide: bool) -> Markup:
     reply = said.reply
     if reply.finish_reason == "error":
         body: object = problem(reply.error, reply.hint)
@@ -319,7 +342,7 @@ def _side(talked: Talk, said: Said, hide: bool) -> Markup:
     return Markup(
         '<article class="lab-side"><header><b>{}</b>{}</header>'
         '<div class="lab-text" dir="auto" tabindex="0">{}</div>{}</article>'
-    ).format(_title(talked, said.model, hide=hide), tag, body, "" if hide else _details(said))
+    ).format(title, tag, body, "" if hide else _details(said))
 
 
 def _details(said: Said) -> Markup:

@@ -9,6 +9,7 @@ import pytest
 from pages import playground
 from pages.playground import Stops, Talk
 from pages.shell import Lab
+from pages.verdicts import NOBODY
 from storage.state import set_state
 from synpo_lab.errors import EngineError
 from synpo_lab.home import open_home, open_store
@@ -73,6 +74,48 @@ def test_blind_answers_hide_who_wrote_them_until_the_vote(lab: Lab) -> None:
     assert [note.verdict for note in lab.store.notes(Note)] == ["chosen"]
     assert playground._voted(lab, voted, "b") is voted  # one vote an answer
     assert len(lab.store.notes(Note)) == 1
+
+
+def test_after_a_blind_vote_the_next_question_is_blind_in_an_order_drawn_anew(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Models(Reply(1, "an answer", 4, "stop", 0.5))
+    talk, *_ = asked(lab, Talk("toy", ("M_1", "M_0"), blind=True), answer)
+    assert playground._next(talk, "toy", ["M_0", "M_1"], True).models == ("M_1", "M_0")  # nothing was told yet
+    voted = playground._voted(lab, talk, "a")
+    monkeypatch.setattr(playground.random, "sample", lambda names, n: sorted(names)[:n])
+    following = playground._next(voted, "toy", ["M_1", "M_0"], True)
+    assert (following.models, following.voted, following.blind) == (("M_0", "M_1"), "", True)
+    following, answers, *_ = asked(lab, following, answer)
+    told, hidden = answers.split("</section>")[:2]
+    assert ("<b>M_1</b>" in told, "<b>M_0</b>" in told, "Answer " in told) == (True, True, False)
+    assert ("M_0" in hidden, "M_1" in hidden) == (False, False)
+    assert hidden.index("<b>Answer A</b>") < hidden.index("<b>Answer B</b>")
+    assert "A was M_0, B was M_1" in playground._shown(lab, playground._voted(lab, following, "b"))[1]
+    (first, second) = lab.database.rows("SELECT model_a, model_b, winner, blind FROM votes ORDER BY votes.at")
+    assert (first["model_a"], second["model_a"], second["winner"], second["blind"]) == ("M_1", "M_0", "b", True)
+
+
+def test_who_is_known_stays_so_when_the_oldest_turns_are_dropped(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playground, "MOST_TURNS", 2)
+    talk = Talk("toy", ("M_0", "M_1"), blind=True)
+    for _ in range(3):
+        talk, *_ = asked(lab, talk, Models())
+    talk, *_ = asked(lab, playground._next(playground._voted(lab, talk, "tie"), "toy", ["M_0", "M_1"], True), Models())
+    assert (len(talk.turns), talk.known) == (3, 2)
+
+
+def test_votes_of_different_readers_stand_side_by_side(lab: Lab) -> None:
+    talk, *_ = asked(lab, Talk("toy", ("M_0", "M_1")), Models())
+    for author, winner in ((" Ann ", "a"), ("Ben", "b"), (None, "tie")):
+        playground._voted(lab, talk, winner, author)  # type: ignore[arg-type]
+    noted = lab.database.rows("SELECT author, verdict FROM notes ORDER BY notes.at")
+    assert [tuple(row.values()) for row in noted] == [("Ann", "chosen"), ("Ben", "rejected"), (NOBODY, "tie")]
+    assert [row["author"] for row in lab.database.rows("SELECT author FROM votes ORDER BY votes.at")] == [
+        "Ann",
+        "Ben",
+        NOBODY,
+    ]
 
 
 def test_an_error_is_told_in_its_place_and_cannot_be_voted_on(lab: Lab) -> None:
