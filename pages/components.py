@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from markupsafe import Markup, escape
 
 from pages.text import NOTHING, count, excerpt, percent, visible
+from storage.state import NEEDS_WORKER
 from synpo_lab.jobs import RunStatus
 from synpo_lab.jobs.wording import duration, stage_name
 
@@ -23,6 +24,7 @@ STATE_WORDS = {
 }
 
 MOST_STEPS = 12  # policies told one by one
+AT_THE_END = {"finished", "imported"}
 LONGEST_WORD = 200  # characters of a keyword shown
 
 
@@ -185,8 +187,9 @@ def _step(status: RunStatus, t: int, win_rates: Mapping[int, float | None]) -> s
 
 
 def _progress(status: RunStatus) -> Markup:
-    stage = stage_name(status.stage, status.iteration, status.iterations) or "getting ready"
-    if status.state in {"finished", "imported"}:
+    waits = "getting ready" if status.state in NEEDS_WORKER else "before the first stage"
+    stage = stage_name(status.stage, status.iteration, status.iterations) or waits
+    if status.state in AT_THE_END:
         return Markup(
             '<div class="lab-stage"><b>{} rounds done</b></div><progress max="1" value="1"></progress>'
         ).format(count(status.iterations))
@@ -201,17 +204,23 @@ def _progress(status: RunStatus) -> Markup:
 
 def live_facts(status: RunStatus) -> Markup:
     """How fast, how long still, how long already."""
-    round_told = f"{status.iteration or 0} of {count(status.iterations)}" if status.iterations else NOTHING
     rate = NOTHING if status.rate is None else f"{status.rate:,.3g}/s"
     return facts(
         [
-            ("iteration", round_told),
+            ("iteration", _round(status)),
             ("rate", rate),
             ("stage left", _time(status.seconds_left)),
             ("run left", _time(status.run_seconds_left)),
             ("worked", duration(status.elapsed)),
         ]
     )
+
+
+def _round(status: RunStatus) -> str:
+    """Which of all: the last one of a run at its end, and after the last stage of an iteration."""
+    after_the_last = status.state in AT_THE_END or (status.stage and status.iteration is None)
+    now = status.iterations if after_the_last else status.iteration
+    return f"{count(now or 0)} of {count(status.iterations)}" if status.iterations else NOTHING
 
 
 def _time(seconds: float | None) -> str:

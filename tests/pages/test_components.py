@@ -76,6 +76,20 @@ def test_the_live_card_says_that_a_toy_is_a_toy_and_why_a_run_failed() -> None:
     assert "hint: name another" in shown
 
 
+def test_a_run_at_its_end_is_at_its_last_iteration() -> None:
+    shown = live_card(status(state="finished", stage="find topics", iteration=None), False, {})
+    assert "<dt>iteration</dt><dd>4 of 4</dd>" in shown
+    assert "<dd>4 of 4</dd>" in live_card(status(stage="find topics", iteration=None), False, {})
+    assert "<dd>0 of 4</dd>" in live_card(status(stage="", iteration=None), False, {})
+
+
+def test_only_a_run_that_will_go_on_by_itself_gets_ready() -> None:
+    assert "getting ready" in live_card(status(stage="", iteration=None, state="queued"), False, {})
+    stopped = live_card(status(stage="", iteration=None, state="stopped"), False, {})
+    assert "getting ready" not in stopped
+    assert "before the first stage" in stopped
+
+
 def test_a_run_of_many_rounds_has_no_ladder() -> None:
     assert "lab-ladder" in live_card(status(iterations=4), False, {})
     assert "lab-ladder" not in live_card(status(iterations=50), False, {})
