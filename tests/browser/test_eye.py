@@ -188,13 +188,20 @@ def test_two_models_answer_blind_and_the_vote_is_kept(app: App, database: Databa
     expect(page.locator("#vote-a")).to_be_visible(timeout=LOADING)
     assert "M_" not in page.locator("#play-answers").inner_text()
     assert page.title() != "taken"
+    page.locator("#vote-author input, #vote-author textarea").fill("Ann")
     page.locator("#vote-tie").click()
     expect(page.locator("#play-answers")).to_contain_text(re.compile("A was M_[02], B was M_[02]"))
     expect(page.locator("#play-wins tbody tr")).to_contain_text("M_0 against M_2")
-    (row,) = database.rows("SELECT winner, blind, answer_a, answer_b FROM votes")
-    assert (row["winner"], row["blind"]) == ("tie", True)
+    (row,) = database.rows("SELECT winner, blind, answer_a, answer_b, author FROM votes")
+    assert (row["winner"], row["blind"], row["author"]) == ("tie", True, "Ann")
     assert row["answer_a"] == row["answer_b"]  # the same weights, prompt and seed
     assert len([child for child in workers() if "playground" in " ".join(child.cmdline())]) == 1
+    page.goto(page.url.partition("/playground")[0] + f"/pairs?run={RUN}")
+    expect(page.locator("#verdict-author input, #verdict-author textarea")).to_have_value("Ann")  # one reader's name
+    page.goto(page.url.partition("/pairs")[0] + f"/playground?run={RUN}")
+    page.locator("#play-prompt textarea").fill("name two fruits.")
+    page.locator("#play-ask").click()
+    expect(page.locator("#vote-author input, #vote-author textarea")).to_have_value("Ann", timeout=LOADING)
     page.close()
 
 
