@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from pages.components import empty, link, pill, state_pill
 from pages.downloads import Downloads
+from pages.text import excerpt
 from storage.database import Database
 from storage.queries import IterationOverview, run_overview
 from storage.queries.pairs import run_of_pair
@@ -30,6 +31,7 @@ Result = TypeVar("Result")
 
 FIRST_RUN = "pocket"
 KEPT_ANSWERS = 64
+LONGEST_ID = 80  # characters of a run's name that was asked for
 OF_STRANGERS = (60, 600)  # look every minute for files uploaded ten minutes ago; of one's own, imports may still read
 POLL_SECONDS = 1.0
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}  # plumbing: no public API, no flicker
@@ -151,13 +153,33 @@ class Selection:
 
 
 def selection(lab: Lab, request: gr.Request) -> Selection:
-    """The run named in the address if there is such a run; else that of the pair or prompt named; else the newest."""
+    """The run named in the address if there is such a run; else that of the pair or prompt named; else one at work, or
+    the newest. A visitor who asked for a run that is not there is told.
+    """
     query = dict(request.query_params) if request else {}
-    ids = [status.run_id for status in lab.runs()]
+    runs = lab.runs()
+    ids = [status.run_id for status in runs]
     asked = query.get("run")
     if asked not in ids and ({"pair", "prompt"} & query.keys()):
         asked = run_of_pair(lab.database, pair_id=query.get("pair"), prompt_id=query.get("prompt"))
-    return Selection(asked if asked in ids else next(iter(ids), None), query)
+    if asked in ids:
+        return Selection(asked, query)
+    chosen = _most_alive(runs)
+    if query.get("run"):
+        gr.Warning(_no_such_run(query["run"], chosen), title="No such run", duration=None)
+    return Selection(chosen, query)
+
+
+def _most_alive(runs: Sequence[RunStatus]) -> str | None:
+    """A run that is at work before one that waits, that before what has ended; of these, the newest."""
+    at_work = [run.run_id for run in runs if run.state in {"running", "stopping"}]
+    waiting = [run.run_id for run in runs if run.state == "queued"]
+    return next(iter([*at_work, *waiting, *(run.run_id for run in runs)]), None)
+
+
+def _no_such_run(asked: str, chosen: str | None) -> str:
+    instead = f"this is {chosen}" if chosen else "there is none yet"
+    return str(escape(f"this lab home has no run “{excerpt(asked, LONGEST_ID)}”: {instead}"))
 
 
 _THEME_SWITCH = Markup(

@@ -10,6 +10,7 @@ import pytest
 from pages import shell
 from pages.shell import Lab, fresh, is_alive, line_of, no_runs, nothing_yet, selection, told
 from storage.errors import StorageFault
+from storage.state import hold_worker_lock
 from storage.store import RunStore
 from synpo_lab.errors import ConfigError, StorageError
 from synpo_lab.jobs.provenance import stored_config
@@ -21,13 +22,35 @@ def request(**query: str) -> gr.Request:
     return gr.Request(query_params=query)
 
 
-def test_the_address_names_the_run_and_a_wrong_one_falls_back_to_the_newest(tmp_path: Path) -> None:
+def test_the_address_names_the_run_and_without_one_it_is_the_newest(tmp_path: Path) -> None:
     write_run(tmp_path, "older", iterations=1, prompts=10, created_at=1_000.0)
     write_run(tmp_path, "newer", iterations=1, prompts=10, created_at=2_000.0)
     lab = Lab(tmp_path)
-    chosen = [selection(lab, request(**query)).run_id for query in ({"run": "older"}, {"run": "../older"}, {})]
+    chosen = [selection(lab, request(**query)).run_id for query in ({"run": "older"}, {})]
     lab.close()
-    assert chosen == ["older", "newer", "newer"]
+    assert chosen == ["older", "newer"]
+
+
+def test_who_asks_for_a_run_that_is_not_there_is_told_and_shown_the_newest(lab: Lab) -> None:
+    with pytest.warns(UserWarning, match=f"no run “../&lt;b&gt;”: this is {RUN}"):
+        assert selection(lab, request(run="../<b>")).run_id == RUN
+
+
+def test_an_unknown_run_of_an_empty_home_is_told_too(empty_lab: Lab) -> None:
+    with pytest.warns(UserWarning, match="no run “x”: there is none yet"):
+        assert selection(empty_lab, request(run="x")).run_id is None
+
+
+def test_without_an_address_a_run_at_work_goes_before_newer_ones_that_wait_or_have_ended(tmp_path: Path) -> None:
+    for place, (run_id, state) in enumerate([("works", "running"), ("waits", "queued"), ("ended", "imported")]):
+        made = write_run(tmp_path, run_id, iterations=1, prompts=10, created_at=1_000.0 * place, state=state)
+        if state == "running":
+            working = made.folder
+    lab = Lab(tmp_path)
+    with hold_worker_lock(working):
+        assert selection(lab, request()).run_id == "works"
+    assert selection(lab, request()).run_id == "waits"  # the other's worker is gone
+    lab.close()
 
 
 @pytest.mark.parametrize(
