@@ -6,7 +6,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from pages import charts, data_set
-from pages.components import Column, card, joined, link, live_card, stacked, state_pill, table
+from pages.components import AT_THE_END, Column, card, joined, link, live_card, stacked, state_pill, table
 from pages.diff import as_html, word_diff
 from pages.prompt_topics import worst_topics
 from pages.shell import (
@@ -241,6 +241,11 @@ def _interval_told(row: IterationOverview) -> str:
     return "" if low is None else f"{percent(low)} to {percent(high)}"
 
 
+def _at(one: RunStatus) -> str:
+    """What a run is at, or where it was left; nothing of one that came to its end."""
+    return "" if one.state in AT_THE_END else stage_name(one.stage, one.iteration, one.iterations)
+
+
 def _runs(runs: list[RunStatus]) -> Markup:
     columns = [
         Column(
@@ -249,7 +254,7 @@ def _runs(runs: list[RunStatus]) -> Markup:
         Column("state", lambda one: state_pill(one.state, one.message)),
         Column("title", lambda one: one.title),
         Column("recipe", lambda one: one.recipe),
-        Column("at", lambda one: stage_name(one.stage, one.iteration, one.iterations)),
+        Column("at", _at),
         Column("worked", lambda one: duration(one.elapsed), True),
         Column("made", lambda one: moment(one.created_at)),
         Column("", lambda one: link("compare", "compare", run=one.run_id) if len(runs) > 1 else ""),

@@ -14,6 +14,7 @@ from storage.queries import prompts_page
 from storage.sandbox import QueryResult
 from synpo_lab.records import Pair, Prompt
 from tests.pages.conftest import RUN
+from tests.pages.test_components import status as status_with
 from tests.plausible_run import write_run
 
 
@@ -43,6 +44,12 @@ def test_the_overview_draws_all_panels_at_first_and_none_when_nothing_happens(la
     panels = overview._panels(lab, status)
     assert len([draw() for _, draw in panels]) == 6
     assert [shows for shows, _ in panels] == [shows for shows, _ in overview._panels(lab, status)]
+
+
+def test_only_a_run_that_did_not_end_well_is_at_a_stage() -> None:
+    states = ("running", "stopped", "finished", "imported")
+    told = [overview._at(status_with(state=state, stage="find topics", iteration=None)) for state in states]
+    assert told == ["find topics", "find topics", "", ""]
 
 
 def test_an_empty_home_explains_one_iteration(empty_lab: Lab) -> None:
