@@ -80,12 +80,8 @@ def build(lab: Lab) -> None:
     def fill(asked: Selection) -> list[Any]:
         rounds = pair_rounds(lab.database, asked.run_id or "")
         if asked.run_id is None or not rounds:
-            empty = (
-                no_runs(lab)
-                if asked.run_id is None
-                else nothing_yet(lab.run(asked.run_id), "pairs", "They come once scored.")
-            )
-            return [empty, gr.Column(visible=False), *[gr.skip()] * (len(filters) + len(panels))]
+            skipped = [gr.skip()] * (len(filters) + len(panels))
+            return [_nothing(lab, asked.run_id), gr.Column(visible=False), *skipped]
         policies = [row.policy for row in eye_counts(lab.database, asked.run_id, kept=None)]
         _, judged = agreement_cells(lab.database, asked.run_id)
         chosen = _chosen(asked, policies, rounds, "scorer" if judged["scorer"] else "label")

@@ -1,7 +1,6 @@
 """What all pages share: the lab they look into, the heading with its run picker, and how an event is wired."""
 
 import functools
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -142,14 +141,6 @@ class Selection:
         """A whole number of the address; None when it is not there, or is none."""
         text = self.query.get(name, "")
         return int(text) if text.isdecimal() and len(text) < 10 else None
-
-    def number(self, name: str) -> float | None:
-        """A finite number of the address; None when it is not there, or is none."""
-        try:
-            value = float(self.query.get(name, ""))
-        except ValueError:
-            return None
-        return value if math.isfinite(value) else None
 
 
 def selection(lab: Lab, request: gr.Request) -> Selection:
