@@ -11,7 +11,7 @@ from pages import eye_charts
 from pages.components import Column, card, facts, link, problem, table
 from pages.pair_address import pairs_address, pairs_link
 from pages.shell import POLL_SECONDS, QUIET, Lab, Selection, acting, follow, heading, no_runs, nothing_yet, told
-from pages.text import count, excerpt, number, one_line, percent, signed
+from pages.text import beginning, count, number, one_line, percent, signed
 from storage.queries import PairQuery
 from storage.queries.eye import EYE_SORTS, EyeCount, eye_counts, eye_histogram, eye_page, eye_points
 from storage.queries.eye_conditions import LOOKS
@@ -336,7 +336,7 @@ def _rounds(run_id: str, counts: list[EyeCount], kept: str) -> Markup:
 
 def _listed(lab: Lab, run_id: str, policy: int, kept: bool | None, look: str, sort: str, start: int) -> list[Any]:
     found = eye_page(
-        lab.database, run_id, policy, kept=kept, look=look, sort=sort, limit=ROWS, offset=start, excerpt=LONGEST
+        lab.database, run_id, policy, kept=kept, look=look, sort=sort, limit=ROWS, offset=start, excerpt=LONGEST + 1
     )
     last = start + len(found.rows)
     where = f"{count(start + 1)} to {count(last)} of {count(found.total)}" if found.rows else "none"
@@ -368,7 +368,7 @@ def _table(run_id: str, found: Page, look: str) -> Markup:
 
 
 def _text(name: str, row: Row) -> Markup:
-    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(excerpt(row[name], LONGEST)))
+    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(beginning(row[name], LONGEST)))
 
 
 def _moved(row: Row, name: str) -> str:

@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from pages.components import Column, address, card, joined, link, meter, pill, table
 from pages.pair_address import pairs_address, pairs_link
-from pages.text import NOTHING, count, excerpt, number, one_line, percent, signed
+from pages.text import NOTHING, beginning, count, number, one_line, percent, signed
 from storage.queries import Change, Effects, Page, PairFilter, PairQuery, ThresholdCount
 from storage.queries.runs import Step
 
@@ -212,4 +212,4 @@ def _why(row: Mapping[str, Any]) -> str:
 
 
 def _cell(text: str) -> Markup:
-    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(excerpt(text, LONGEST)))
+    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(beginning(text, LONGEST)))

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from pages.components import Column, pill, table
 from pages.pair_address import Asked, Modes, pairs_address, written_modes
 from pages.pair_view import signed_count
-from pages.text import count, excerpt, number, one_line, signed
+from pages.text import beginning, count, excerpt, number, one_line, signed
 from storage.queries import Page
 from storage.queries.page import Row
 from storage.queries.telling import Pick
@@ -69,4 +69,4 @@ def words_of(pick: Pick) -> str:
 
 
 def _cell(text: str) -> Markup:
-    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(excerpt(text, LONGEST)))
+    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(beginning(text, LONGEST)))

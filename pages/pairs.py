@@ -22,7 +22,7 @@ from pages.pair_address import (
     written_modes,
 )
 from pages.pair_filters import asked_by, chips_html, filter_updates, filter_widgets
-from pages.pair_list import ROWS, list_html, words_of
+from pages.pair_list import LONGEST, ROWS, list_html, words_of
 from pages.pair_view import View, order_of, pair_html
 from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, nothing_yet, told
 from pages.text import count
@@ -286,7 +286,7 @@ def _list(
 ) -> list[Any]:
     offset = beside.position // ROWS * ROWS
     screen = pairs_screen(
-        lab.database, order.run_id, order.query, sort=order.sort, rows=ROWS, offset=offset, excerpt=300
+        lab.database, order.run_id, order.query, sort=order.sort, rows=ROWS, offset=offset, excerpt=LONGEST + 1
     )
     page, before, after = screen.page, screen.previous_id, screen.next_id
     here = _here(order.run_id, pair_id, wanted)

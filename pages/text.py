@@ -29,6 +29,12 @@ def excerpt(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]} … [{len(text):,} characters in all]"
 
 
+def beginning(text: str, limit: int) -> str:
+    """At most `limit` characters, and an ellipsis where there is more: of a text that was cut before, whose length
+    nobody knows here."""
+    return text if len(text) <= limit else f"{text[:limit].rstrip()} …"
+
+
 def count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 

@@ -325,7 +325,7 @@ def _rows(lab: Lab, asked: Asked, fate: str, start: int) -> list[Any]:
     database, run_id, here = lab.database, asked.run_id, asked.iteration
     fates = _fates(lab, asked)
     fate = fate if fate in dict(fates).values() else CHANGED
-    which: dict[str, Any] = {"iteration": here, "limit": ROWS, "offset": start, "excerpt": filter_told.LONGEST}
+    which: dict[str, Any] = {"iteration": here, "limit": ROWS, "offset": start, "excerpt": filter_told.LONGEST + 1}
     if fate == CHANGED:
         page = changed_rows(database, run_id, asked.before, asked.now, **which)
     else:

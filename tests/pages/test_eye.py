@@ -119,6 +119,13 @@ def test_what_a_model_wrote_is_shown_as_text(unseen: Lab) -> None:
     unseen.close()
 
 
+def test_a_long_text_ends_with_an_ellipsis_and_claims_no_length(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eye, "LONGEST", 10)
+    listed = eye._listed(lab, RUN, 2, None, "seen by the policy", "margin-up", 0)[0]
+    assert " …</span>" in listed
+    assert "in all" not in listed
+
+
 def test_a_policy_of_another_loss_is_told_so(unseen: Lab) -> None:
     assert eye._other_loss(unseen, "unseen") == ""
     run = open_store(unseen.home).create_run("dpo", "simpo: {kind: dpo, betas: [0.1]}\n", {"created_at": 1.0})

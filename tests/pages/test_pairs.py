@@ -21,6 +21,7 @@ from storage.export.notes import export_notes
 from storage.queries import PAIR_SORTS, PairQuery, pair_at, pairs_page, prompts_page
 from storage.queries.pairs import neighbours, pair
 from storage.queries.telling import telling_pairs
+from storage.state import set_state
 from synpo_lab.agreement import first_side
 from synpo_lab.errors import LabError
 from synpo_lab.home import open_home, open_store
@@ -46,6 +47,7 @@ def hostile_lab(tmp_path: Path) -> Iterator[Lab]:
         Finding(1, "<i>kind</i>", "p" * 16, 1.0, HOSTILE),
         Topic(1, prompt_id, 3, "<i>label</i>", 0.0, 0.0, None, None),
     ])  # fmt: skip
+    set_state(run.folder, "imported")
     store.append_note(Note("p" * 16, "bad", HOSTILE, "<b>ana</b>", 1.0))
     made = Lab(tmp_path)
     yield made
@@ -238,6 +240,12 @@ def test_the_list_shows_a_screen_of_rows_in_order_and_turns_over(lab: Lab) -> No
     assert re.findall(r'data-pair="(\w+)" aria-current', table) == [expected[25]] * 2
     blind = shown(lab, expected[3], view="list", blind=True, markdown=True)[0]
     assert f"pair={expected[0]}&amp;markdown=1&amp;blind=1" in blind  # a row opens its pair as it is read now
+
+
+def test_a_long_text_in_the_list_ends_with_an_ellipsis_and_claims_no_length(hostile_lab: Lab) -> None:
+    listed = shown(hostile_lab, "p" * 16, run_id="hostile", view="list")[0]
+    assert " …</span>" in listed
+    assert "in all" not in listed
 
 
 # Blind reading

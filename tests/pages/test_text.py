@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pages.text import count, excerpt, moment, number, one_line, percent, signed, visible
+from pages.text import beginning, count, excerpt, moment, number, one_line, percent, signed, visible
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,11 @@ def test_a_table_shows_a_text_in_one_line() -> None:
 def test_a_long_text_says_how_long_it_is() -> None:
     assert excerpt("x" * 1200, 3) == "xxx … [1,200 characters in all]"
     assert excerpt("xxx", 3) == "xxx"
+
+
+def test_a_text_that_was_cut_before_only_says_that_there_is_more() -> None:
+    assert beginning("ab cd", 3) == "ab …"
+    assert beginning("abc", 3) == "abc"
 
 
 def test_numbers_are_written_for_people_and_nothing_is_a_dash() -> None:
