@@ -1,14 +1,13 @@
 """A run's events digested: what it is doing, how fast, how long it has worked and how long it may still take."""
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from synpo_lab.jobs.estimate import Ledger
 from synpo_lab.run import FINISHED, STARTED
 
 RUN_STAGE = "run"  # the worker's own events: started, finished, stopped, failed
-ESTIMATE_FROM = 2  # complete iterations
 
 
 class Timeline:
@@ -22,9 +21,11 @@ class Timeline:
         self.message = ""
         self.elapsed = 0.0  # seconds of work; the time between an interruption and its resume is none
         self.last_at: float | None = None
-        self._stage_began = 0.0
-        self._first_progress: tuple[float, int] | None = None  # (at, done) of the present stage
-        self._seconds: dict[int, dict[str, float]] = defaultdict(dict)  # by iteration and stage, once finished
+        self._is_open = False  # the present stage: begun and not finished
+        self._began = self._seen_at = 0.0  # its first event and its last
+        self._done_before, self._given = 0, 0  # units: done by an earlier attempt, and in all
+        self._first_progress: tuple[float, int] | None = None  # (at, done)
+        self._ledger = Ledger()
 
     def feed(self, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
@@ -55,31 +56,19 @@ class Timeline:
             return None
         return max(0.0, (self.total - self.done) / self.rate)
 
-    def run_seconds_left(self, iterations: int) -> float | None:
+    def run_seconds_left(self, iterations: int, taken_over: int = 0) -> float | None:
         """Seconds until the last iteration ends, if each stage goes on growing from iteration to iteration as it did.
 
-        None before two iterations are complete: with one, nobody can tell how they grow.
+        `taken_over`: the iterations a fork has from its parent. None while nobody can tell (`Ledger.seconds_left`).
         """
-        now = self.iteration
-        if now is None or now <= ESTIMATE_FROM:
-            return None
-        stages = self._seconds[now - 1]
-        present = sum(self._left_of(stage, now) for stage in stages)
-        return present + sum(self._expected(stage, t) for t in range(now + 1, iterations + 1) for stage in stages)
+        later = self._ledger.seconds_left(iterations, taken_over)
+        return None if later is None else later + self._present_seconds_left()
 
-    def _left_of(self, stage: str, iteration: int) -> float:
-        """Of all the stages of that name in the present iteration: a grid trains under one name several times."""
-        spent = self._seconds[iteration].get(stage, 0.0)
-        if stage != self.stage or self.message.startswith(FINISHED):
-            return max(0.0, self._expected(stage, iteration) - spent)
-        spent += (self.last_at or 0.0) - self._stage_began
-        return max(self.stage_seconds_left or 0.0, self._expected(stage, iteration) - spent)
-
-    def _expected(self, stage: str, iteration: int) -> float:
-        seen = [(t, self._seconds[t][stage]) for t in range(1, self.iteration or 0) if stage in self._seconds[t]]
-        (first, early), (last, late) = seen[0], seen[-1]
-        growth = max(0.0, (late - early) / (last - first)) if last > first else 0.0
-        return late + growth * (iteration - last)
+    def _present_seconds_left(self) -> float:
+        if not self._is_open or self.stage_seconds_left is not None:
+            return self.stage_seconds_left or 0.0
+        units = max(0, (self.total or 0) - (self.done or 0))
+        return self._ledger.seconds_for(self.iteration or 0, self.stage, units)
 
     def _clock(self, event: dict[str, Any]) -> None:
         if self.last_at is not None and not (event["stage"] == RUN_STAGE and event["message"].startswith(STARTED)):
@@ -88,11 +77,31 @@ class Timeline:
 
     def _enter(self, event: dict[str, Any]) -> None:
         if event["message"] == STARTED:
-            self._stage_began, self._first_progress = event["at"], None
+            self._interrupted()
+            self._begin(event)
         elif self._first_progress is None:
             self._first_progress = (event["at"], event["done"])
         self.stage, self.iteration = event["stage"], event["iteration"]
         self.done, self.total, self.message = event["done"], event["total"], event["message"]
-        if self.message.startswith(FINISHED) and self.iteration is not None:
-            seconds = self._seconds[self.iteration]
-            seconds[self.stage] = seconds.get(self.stage, 0.0) + event["at"] - self._stage_began
+        self._seen_at = event["at"]
+        if self.message.startswith(FINISHED):
+            self._book()
+            self._is_open = False
+
+    def _begin(self, event: dict[str, Any]) -> None:
+        self._is_open, self._first_progress = True, None
+        self._began, self._done_before = event["at"], event["done"]
+        self._given = max(1, event["total"] or 0)
+        if event["iteration"] is not None:
+            self._ledger.begin(event["iteration"], event["stage"], self._given)
+
+    def _interrupted(self) -> None:
+        """What an attempt that came to no end has done counts; that it began does not: it is begun again."""
+        if self._is_open and self.iteration is not None:
+            self._book()
+            self._ledger.take_back(self.iteration, self.stage, self._given)
+
+    def _book(self) -> None:
+        if self.iteration is not None:
+            units = max(0, (self.done or 0) - self._done_before)
+            self._ledger.book(self.iteration, self.stage, units, self._seen_at - self._began)

@@ -30,7 +30,7 @@ class RunStatus:
     total: int | None
     rate: float | None  # finished per second in this stage
     seconds_left: float | None  # of the stage
-    run_seconds_left: float | None  # of the whole run; told once two iterations are complete
+    run_seconds_left: float | None  # of the whole run; told once it can be seen how stages grow
     elapsed: float  # seconds of work; the time between an interruption and a resume is none
     created_at: float  # seconds since 1970, UTC
 
@@ -93,6 +93,7 @@ def log_tail(folder: Path, lines: int = 50) -> str:
 def _status(run: RunStore, state: RunState, timeline: Timeline, message: str) -> RunStatus:
     info = stored_info(run)
     at_work = state.state in {"running", "stopping"}
+    taken_over = (info.get("parent") or {}).get("iteration", 0)
     return RunStatus(
         run_id=run.run_id,
         recipe=info.get("recipe", ""),
@@ -106,7 +107,7 @@ def _status(run: RunStore, state: RunState, timeline: Timeline, message: str) ->
         total=timeline.total,
         rate=timeline.rate if at_work else None,
         seconds_left=timeline.stage_seconds_left if at_work else None,
-        run_seconds_left=timeline.run_seconds_left(info.get("iterations") or 0) if at_work else None,
+        run_seconds_left=timeline.run_seconds_left(info.get("iterations") or 0, taken_over) if at_work else None,
         elapsed=timeline.elapsed + (timeline.seconds_since_last if at_work else 0.0),
         created_at=info.get("created_at", 0.0),
     )
