@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pages import charts
 from pages.again import again_of, again_panel
 from pages.components import Column, card, empty, facts, link, table
+from pages.forks import fork_told
 from pages.shell import (
     POLL_SECONDS,
     QUIET,
@@ -69,8 +70,8 @@ def build(lab: Lab) -> None:
     @told
     def open_page(request: gr.Request) -> list[Any]:
         asked = selection(lab, request)
-        two = _second(lab, asked)
-        return [picked(lab, asked.run_id), _others(lab, two), *_shown(lab, asked.run_id, two)]
+        one, two = _both(lab, asked)
+        return [picked(lab, one), _others(lab, two), *_shown(lab, one, two)]
 
     on_load(lab, open_page, [picker, other, *panels])
     picker.input(show, [picker, other], panels, **QUIET)
@@ -79,13 +80,19 @@ def build(lab: Lab) -> None:
     other.input(None, other, None, js="(run) => { labAddress({with: run}); }", **QUIET)
 
 
-def _second(lab: Lab, asked: Selection) -> str | None:
-    """B of the address, or the newest other run that was not imported."""
-    runs = lab.runs()
-    if asked.query.get("with") in {run.run_id for run in runs}:
-        return asked.query["with"]
-    others = (run.run_id for run in runs if run.run_id != asked.run_id and run.state != "imported")
-    return next(others, None)
+def _both(lab: Lab, asked: Selection) -> tuple[str | None, str | None]:
+    """A and B: those of the address. Without a B, a fork is B of its parent; of other runs, B is the newest fork, or
+    the newest other run that was not imported.
+    """
+    runs = {run.run_id: run for run in lab.runs()}
+    one = runs.get(asked.run_id or "")
+    if asked.query.get("with") in runs:
+        return asked.run_id, asked.query["with"]
+    if one is not None and one.parent is not None and one.parent.run_id in runs:
+        return one.parent.run_id, one.run_id
+    others = [run for run in runs.values() if run.run_id != asked.run_id and run.state != "imported"]
+    forks = [run for run in others if run.parent is not None and run.parent.run_id == asked.run_id]
+    return asked.run_id, next((run.run_id for run in [*forks, *others]), None)
 
 
 def _others(lab: Lab, chosen: str | None) -> Any:
@@ -122,7 +129,7 @@ def _panels(lab: Lab, one: RunStatus, two: RunStatus) -> list[Any]:
         _config(lab, *names),
         _win_rates(overviews, names),
         _mean_scores(overviews, names),
-        _results(overviews, names, grids),
+        _results(overviews, names, grids, fork_told(one) + fork_told(two)),
         _prompt_by_prompt(paired_changes(lab.database, *names)),
         _betas(grids, names),
         _common(lab, *names),
@@ -201,7 +208,9 @@ def _mean_scores(overviews: Sequence[Rows], names: Sequence[str]) -> go.Figure:
     return figure
 
 
-def _results(overviews: Sequence[Rows], names: Sequence[str], grids: Sequence[list[GridResult]]) -> Markup:
+def _results(
+    overviews: Sequence[Rows], names: Sequence[str], grids: Sequence[list[GridResult]], told: Markup
+) -> Markup:
     """A row for each policy, A beside B."""
     betas = [{found.iteration: found.beta for found in grid if found.won} for grid in grids]
     rounds = sorted({t for rows in overviews for t in rows})
@@ -229,7 +238,7 @@ def _results(overviews: Sequence[Rows], names: Sequence[str], grids: Sequence[li
         Column("length ×", both(lambda row: number(row.length_ratio, 2)), True, "mean length over M_0's"),
         Column("β", beta, True, "the β that was best on the seeds"),
     ]
-    return card("What came of it", table(columns, rows), note=f"A | B: {names[0]} | {names[1]}")
+    return card("What came of it", table(columns, rows) + told, note=f"A | B: {names[0]} | {names[1]}")
 
 
 def _of(part: int, whole: int) -> str:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from pages import charts, data_set
 from pages.components import AT_THE_END, Column, card, joined, link, live_card, stacked, state_pill, table
 from pages.diff import as_html, word_diff
+from pages.forks import fork_told
 from pages.prompt_topics import worst_topics
 from pages.shell import (
     FIRST_RUN,
@@ -205,6 +206,7 @@ def _two_answers(prompt: str, before: Side, after: Side) -> Markup:
 def _results(lab: Lab, run_id: str, rows: list[IterationOverview]) -> Markup:
     if not rows:
         return Markup("")
+    status = lab.run(run_id)
     betas = {found.iteration: found.beta for found in grid_results(lab.database, run_id) if found.won}
     columns = [
         Column("model", lambda row: Markup("M<sub>{}</sub>").format(row.iteration)),
@@ -223,7 +225,7 @@ def _results(lab: Lab, run_id: str, rows: list[IterationOverview]) -> Markup:
     ]  # fmt: skip
     return card(
         "Results",
-        table(columns, rows),
+        table(columns, rows) + (fork_told(status) if status else ""),
         note="one row per policy; the win rate is against M₀ on held-out prompts, a tie counts half",
     )
 

@@ -4,6 +4,7 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from storage import RunStore
 from storage.state import RunState, State, read_state
@@ -12,6 +13,15 @@ from synpo_lab.home import open_store, storage_errors
 from synpo_lab.jobs.provenance import stored_info
 from synpo_lab.jobs.queue import ahead_of
 from synpo_lab.jobs.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Where a fork began."""
+
+    run_id: str
+    iteration: int
+    decided_again: tuple[int, ...]  # iterations whose pairs the fork's filter decided anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,7 @@ class RunStatus:
     run_seconds_left: float | None  # of the whole run; told once it can be seen how stages grow
     elapsed: float  # seconds of work; the time between an interruption and a resume is none
     created_at: float  # seconds since 1970, UTC
+    parent: Parent | None = None  # of a fork
 
 
 class Watch:
@@ -93,7 +104,8 @@ def log_tail(folder: Path, lines: int = 50) -> str:
 def _status(run: RunStore, state: RunState, timeline: Timeline, message: str) -> RunStatus:
     info = stored_info(run)
     at_work = state.state in {"running", "stopping"}
-    taken_over = (info.get("parent") or {}).get("iteration", 0)
+    parent = _parent(info)
+    taken_over = parent.iteration if parent else 0
     return RunStatus(
         run_id=run.run_id,
         recipe=info.get("recipe", ""),
@@ -110,7 +122,13 @@ def _status(run: RunStore, state: RunState, timeline: Timeline, message: str) ->
         run_seconds_left=timeline.run_seconds_left(info.get("iterations") or 0, taken_over) if at_work else None,
         elapsed=timeline.elapsed + (timeline.seconds_since_last if at_work else 0.0),
         created_at=info.get("created_at", 0.0),
+        parent=parent,
     )
+
+
+def _parent(info: dict[str, Any]) -> Parent | None:
+    origin = info.get("parent")
+    return Parent(origin["run_id"], origin["iteration"], tuple(origin["decided_again"])) if origin else None
 
 
 _UNREADABLE = RunStatus("", "", "", "interrupted", "", "", None, None, None, None, None, None, None, 0.0, 0.0)

@@ -1,19 +1,22 @@
 """Compare: what one run changed against another, and how to run either again."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from pages import compare
+from pages import compare, overview
 from pages.again import again_of
+from pages.forks import fork_told
 from pages.shell import Lab, Selection
 from storage.queries import grid_results, win_rate_curve
 from storage.queries.comparison import paired_changes
 from synpo_lab.again import command
 from synpo_lab.config import load
 from synpo_lab.home import open_store
+from synpo_lab.jobs.forking import make_fork
 from tests.plausible_run import write_run
 
 A, B = "run-a", "run-b"
@@ -90,9 +93,28 @@ def test_which_beta_won_and_by_how_much_is_told_of_both_runs(lab: Lab) -> None:
 
 
 def test_the_address_names_b_and_else_it_is_the_newest_other_run(lab: Lab) -> None:
-    assert compare._second(lab, Selection(A, {"with": B})) == B
-    assert compare._second(lab, Selection(A, {})) == B
-    assert compare._second(lab, Selection(B, {"with": "nobody"})) == A
+    assert compare._both(lab, Selection(A, {"with": B})) == (A, B)
+    assert compare._both(lab, Selection(A, {})) == (A, B)
+    assert compare._both(lab, Selection(B, {"with": "nobody"})) == (B, A)
+
+
+def test_a_fork_stands_as_b_beside_its_parent_and_says_whose_rows_are_whose(tmp_path: Path) -> None:
+    write_run(tmp_path, A, iterations=2, prompts=10)
+    make_fork(tmp_path, A, 2, ["filter.min_gap=0.3"], "forked")
+    write_run(tmp_path, B, iterations=1, prompts=10, created_at=time.time() + 60)  # newer, and no kin
+    lab = Lab(tmp_path)
+    assert compare._both(lab, Selection("forked", {})) == (A, "forked")
+    assert compare._both(lab, Selection(A, {})) == (A, "forked")
+    assert compare._both(lab, Selection("forked", {"with": A})) == ("forked", A)
+    one, two = lab.run(A), lab.run("forked")
+    assert one is not None
+    assert two is not None
+    told = text(str(compare._panels(lab, one, two)[3]))
+    assert "forked is a fork of run-a at M 2 . Its M 1 to M 1 are its parent’s." in told
+    assert "what its own filter says now, for M 2 to train on" in told
+    assert fork_told(one) == ""
+    assert "is a fork of" in overview._results(lab, "forked", lab.overview(two))
+    lab.close()
 
 
 def test_one_run_alone_says_what_to_do(lab: Lab) -> None:
