@@ -1,5 +1,6 @@
 """Lineage: how one prompt's answer evolved, from M_0 to the last policy."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
@@ -10,8 +11,9 @@ from pages.charts import COLOURS, DASHES, SERIES, figure_of
 from pages.components import Column, address, card, empty, keyword_chips, link, pill, table
 from pages.lineage_steps import NAMES, VARIANT, steps_of, story
 from pages.prompt_rows import topic_name
+from pages.run_words import TRAINED, RunWords, words_of_run
 from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, told
-from pages.text import count, excerpt, number, one_line, signed, visible
+from pages.text import beginning, count, excerpt, number, one_line, signed, visible
 from storage.queries import Answer, Lineage, lineage, run_overview
 from storage.queries.answers import ANSWERS
 from storage.queries.stories import (
@@ -31,7 +33,7 @@ LEAD = "One prompt through all iterations: what each model answered, what change
 LISTED = 12
 LONGEST = 20_000
 ALL = "all"
-KIND_NAMES = {"evaluation": "evaluation prompts", "seed": "seeds", "written": "written prompts"}
+LISTED_LONG = 200  # characters of a prompt in the list
 DRAWN_ROLES = ("gold", "initial", "draft", "improved", "eval")
 
 
@@ -41,12 +43,12 @@ def build(lab: Lab) -> None:
     with gr.Row(elem_classes="lab-filters"):
         search = gr.Textbox(label="Search", placeholder="in the prompt", elem_id="lineage-search", scale=3)
         kind = gr.Dropdown(
-            label="Prompts", choices=[(words, name) for name, words in KIND_NAMES.items()], value="evaluation",
+            label="Prompts", choices=_named(TRAINED.prompts), value="evaluation",
             elem_id="lineage-kind", scale=1, min_width=200,
         )  # fmt: skip
         topic = gr.Dropdown(label="Topic", choices=[ALL], value=ALL, elem_id="lineage-topic", scale=2, min_width=170)
         order = gr.Dropdown(
-            label="Order", choices=[(words, name) for name, words in ORDERS.items()], value="improved",
+            label="Order", choices=_named(TRAINED.orders), value="improved",
             elem_id="lineage-order", scale=1, min_width=210,
         )  # fmt: skip
     listed = gr.HTML(elem_id="lineage-list")
@@ -134,7 +136,18 @@ def _filter_updates(lab: Lab, run_id: str | None, query: StoryQuery) -> list[Any
         (topic_name(row["topic"], row["label"]), row["topic"]) for row in topic_labels(lab.database, run_id or "")
     ]
     chosen = ALL if query.topic is None or query.topic not in {value for _, value in topics} else query.topic
-    return [query.search or "", query.kind, gr.Dropdown(choices=[(ALL, ALL), *topics], value=chosen), query.order]
+    words = words_of_run(lab, run_id)
+    return [
+        query.search or "",
+        gr.Dropdown(choices=_named(words.prompts), value=query.kind),
+        gr.Dropdown(choices=[(ALL, ALL), *topics], value=chosen),
+        gr.Dropdown(choices=_named(words.orders), value=query.order),
+    ]
+
+
+def _named(words: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Choices of a drop-down."""
+    return [(told, name) for name, told in words.items()]
 
 
 def _show(lab: Lab, run_id: str | None, prompt_id: str | None, query: StoryQuery) -> list[Any]:
@@ -143,11 +156,12 @@ def _show(lab: Lab, run_id: str | None, prompt_id: str | None, query: StoryQuery
         return [no_runs(lab), "", "", None, None, None, off, off, *_no_story()]
     around = beside(lab.database, run_id, query, prompt_id) if prompt_id else None
     start = 0 if around is None else around.position - around.position % LISTED
-    page = stories(lab.database, run_id, query, limit=LISTED, offset=start)
+    page = stories(lab.database, run_id, query, limit=LISTED, offset=start, excerpt=LISTED_LONG + 1)
+    words = words_of_run(lab, run_id)
     if prompt_id is None and page.rows:
         ids = [row["prompt_id"] for row in page.rows[:2]]
         prompt_id, around = ids[0], Beside(0, page.total, None, next(iter(ids[1:]), None))
-    listed = _list(run_id, page.rows, prompt_id, query) if page.rows else _none(run_id, query)
+    listed = _list(run_id, page.rows, prompt_id, query, words) if page.rows else _none(run_id, query, words)
     found = lineage(lab.database, run_id, prompt_id) if prompt_id else None
     if prompt_id is None or found is None or (found.prompt is None and not found.answers):
         missing = (
@@ -198,18 +212,14 @@ def _part(found: Lineage, start: int) -> Markup:
     return Markup('<p class="lab-place">{}</p>').format(" · ".join(told))
 
 
-def _list(run_id: str, rows: list[dict[str, Any]], prompt_id: str | None, query: StoryQuery) -> Markup:
-    first, last = {
-        "evaluation": ("M₀", "latest policy"),
-        "seed": ("first draft", "latest draft"),
-        "written": ("rejected", "chosen"),
-    }[query.kind]
+def _list(run_id: str, rows: list[dict[str, Any]], prompt_id: str | None, query: StoryQuery, words: RunWords) -> Markup:
+    first, last = words.ends[query.kind]
 
     def prompt(row: dict[str, Any]) -> Markup:
         here = address(
             "lineage", run=run_id, prompt=row["prompt_id"], kind=query.kind, order=query.order, topic=query.topic
         )
-        text = one_line(row["text"]) or "(empty)"
+        text = one_line(beginning(row["text"], LISTED_LONG)) or "(empty)"
         current = "true" if row["prompt_id"] == prompt_id else "false"
         return Markup('<a class="wide" dir="auto" href="{}" aria-current="{}">{}</a>').format(here, current, text)
 
@@ -220,15 +230,15 @@ def _list(run_id: str, rows: list[dict[str, Any]], prompt_id: str | None, query:
         Column("change", lambda row: signed(row["change"], 2), True),
         Column("rounds", lambda row: count(row["rounds"]), True),
     ]
-    note = f"{KIND_NAMES[query.kind]}, {KINDS[query.kind]}"
-    return card(ORDERS[query.order].capitalize(), table(columns, rows, css="stories"), note=note)
+    note = f"{words.prompts[query.kind]}, {words.answered[query.kind]}"
+    return card(words.orders[query.order].capitalize(), table(columns, rows, css="stories"), note=note)
 
 
-def _none(run_id: str, query: StoryQuery) -> Markup:
+def _none(run_id: str, query: StoryQuery, words: RunWords) -> Markup:
     everything = link("lineage", "Show all", run=run_id, kind=query.kind)
     return empty(
         "No prompt here",
-        Markup("None of the {} with scored answers match. {}.").format(KIND_NAMES[query.kind], everything),
+        Markup("None of the {} with scored answers match. {}.").format(words.prompts[query.kind], everything),
     )
 
 

@@ -19,12 +19,14 @@ ORDERS = {
     "text": "in alphabetical order",
     "shuffled": "in an order that means nothing and is always the same",
 }
-# One row a prompt: its mean score at first and at last, and how many iterations it was scored in.
+# One row a prompt: its mean score at first and at last, and how many iterations it was scored in. Of a prompt
+# tested in one iteration alone, as in imported annotations, the opponent's score is the first.
 _STORIES = {
     "evaluation": """
-        SELECT prompt_id, arg_min(score, iteration) AS first, arg_max(score, iteration) AS last, count(*) AS rounds
+        SELECT prompt_id, if(count(*) = 1, any_value(opponent), arg_min(score, iteration)) AS first,
+            arg_max(score, iteration) AS last, count(*) AS rounds
         FROM (
-            SELECT prompt_id, iteration, avg(score_a) AS score
+            SELECT prompt_id, iteration, avg(score_a) AS score, avg(score_b) AS opponent
             FROM evals
             WHERE run_id = $run_id AND suite <> $validation
             GROUP BY prompt_id, iteration
@@ -48,7 +50,8 @@ _STORIES = {
         GROUP BY prompt_id""",
 }
 _TEXTS = {
-    "evaluation": "SELECT prompt_id, text FROM prompts WHERE run_id = $run_id AND status = 'held-out'",
+    "evaluation": """SELECT prompt_id, text FROM prompts WHERE run_id = $run_id AND (status = 'held-out'
+        OR prompt_id IN (SELECT prompt_id FROM evals WHERE run_id = $run_id AND suite <> $validation))""",
     "seed": "SELECT seed_id AS prompt_id, prompt AS text FROM seeds WHERE run_id = $run_id",
     "written": "SELECT prompt_id, prompt AS text FROM pairs WHERE run_id = $run_id",
 }
@@ -115,6 +118,8 @@ SELECT EXISTS (SELECT 1 FROM evals WHERE run_id = $run_id AND suite <> $validati
 _KIND_OF = """
 SELECT 'evaluation' AS kind, 1 AS rank FROM prompts
 WHERE run_id = $run_id AND prompt_id = $prompt_id AND status = 'held-out'
+UNION ALL
+SELECT 'evaluation', 1 FROM evals WHERE run_id = $run_id AND prompt_id = $prompt_id AND suite <> $validation
 UNION ALL
 SELECT 'written', 2 FROM prompts WHERE run_id = $run_id AND prompt_id = $prompt_id AND status = 'kept'
 UNION ALL
@@ -198,7 +203,7 @@ def told_kinds(database: Database, run_id: str) -> list[str]:
 
 def kind_of(database: Database, run_id: str, prompt_id: str) -> str | None:
     """Which of the lists a prompt belongs to; None when the run has no such prompt."""
-    found = database.row(_KIND_OF, {"run_id": run_id, "prompt_id": prompt_id})
+    found = database.row(_KIND_OF, {"run_id": run_id, "prompt_id": prompt_id, "validation": VALIDATION})
     return None if found is None else str(found["kind"])
 
 

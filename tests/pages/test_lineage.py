@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from storage.queries import Answer
 from storage.queries import lineage as lineage_of
 from storage.queries.answers import ANSWERS
 from storage.queries.stories import StoryQuery, pair_logps_of, stories
-from synpo_lab.records import Pair, PairLogp, Prompt, Response, Seed
+from storage.state import set_state
+from synpo_lab.home import open_store
+from synpo_lab.records import EvalResult, Pair, PairLogp, Prompt, Response, Seed
 from tests.pages.conftest import RUN
 from tests.storage.test_queries import many_pairs_of_one_prompt
 
@@ -137,6 +140,33 @@ def test_a_run_whose_prompts_were_never_evaluated_shows_the_written_ones(tiny_st
 def test_an_unknown_prompt_and_an_empty_home_say_so(lab: Lab, empty_lab: Lab) -> None:
     assert "no prompt nobody" in shown(lab, RUN, "nobody")[1]
     assert "No run yet" in shown(empty_lab, None, None)[0]  # type: ignore[arg-type]
+
+
+def test_of_imported_annotations_the_prompts_are_listed_and_both_models_scores(home: Path) -> None:
+    """Issue: every row said "(empty)", and M₀ and a latest policy were told of two models that are neither."""
+    run = open_store(home).create_run("set", "recipe: import\n", {"recipe": "import", "created_at": 1.0})
+    for i, (score, text) in enumerate(((0.25, "which is larger?"), (0.75, "long " * 100))):
+        run.append([
+            Prompt(1, f"p{i}", text, [], None, "import", "kept", None),
+            EvalResult(1, "imported", f"p{i}", "ours", "theirs", "a", "b", score, 1 - score, "b", 1, 1, "judge"),
+        ])  # fmt: skip
+    set_state(run.folder, "imported")
+    opened = Lab(home)
+    listed = shown(opened, "set", None)[0]
+    assert (listed.count("which is larger?"), listed.count("(empty)")) == (1, 0)
+    assert re.findall(r"[+−]\d\.\d\d", listed) == ["+0.50", "−0.50"]
+    assert ("opponent" in listed, "tested model" in listed, "M₀" in listed, "policy" in listed) == (
+        True,
+        True,
+        False,
+        False,
+    )
+    assert "long …</a>" in listed
+    assert shown(opened, "set", None, StoryQuery(search="LARGER"))[0].count("<tr>") == 2
+    assert lineage._asked(opened, Selection("set", {"prompt": "p0"})).kind == "evaluation"
+    choices = lineage._filter_updates(opened, "set", StoryQuery())
+    assert "judged prompts" in str(choices[1].choices)
+    opened.close()
 
 
 def test_hostile_answers_are_shown_as_text(tiny_store: Any) -> None:
