@@ -77,7 +77,8 @@ def build(lab: Lab) -> None:
     picker.input(show, [picker, other], panels, **QUIET)
     other.input(show, [picker, other], panels, **QUIET)
     timer.tick(tick, [picker, other, seen], panels, **QUIET)
-    other.input(None, other, None, js="(run) => { labAddress({with: run}); }", **QUIET)
+    for chosen in (picker, other):  # both: which is A need not be what the address said
+        chosen.input(None, [picker, other], None, js="(a, b) => { labAddress({run: a, with: b}); }", **QUIET)
 
 
 def _both(lab: Lab, asked: Selection) -> tuple[str | None, str | None]:

@@ -110,7 +110,7 @@ def test_a_fork_stands_as_b_beside_its_parent_and_says_whose_rows_are_whose(tmp_
     assert one is not None
     assert two is not None
     told = text(str(compare._panels(lab, one, two)[3]))
-    assert "forked is a fork of run-a at M 2 . Its M 1 to M 1 are its parent’s." in told
+    assert "forked is a fork of run-a at M 2 . Its M 1 is its parent’s." in told
     assert "what its own filter says now, for M 2 to train on" in told
     assert fork_told(one) == ""
     assert "is a fork of" in overview._results(lab, "forked", lab.overview(two))
