@@ -232,7 +232,7 @@ def _results(
         Column("model", lambda row: Markup("M<sub>{}</sub>").format(row[0])),
         Column("prompts kept", both(lambda row: _of(row.prompts_kept, row.prompts_generated)), True),
         Column("pairs kept", both(lambda row: _of(row.pairs_kept, row.pairs)), True),
-        Column("mean gap", both(lambda row: signed(row.mean_gap)), True),
+        Column("their mean gap", both(lambda row: signed(row.mean_gap_kept)), True, "of the kept pairs"),
         Column("improved", both(lambda row: number(row.mean_improved)), True, "mean score of the improver's answers"),
         Column("policy", both(lambda row: number(row.mean_policy)), True, "mean score of M_t on held-out prompts"),
         Column("win rate", both(_win_rate), True, "against M_0, with the 95 % interval"),

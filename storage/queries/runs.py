@@ -39,6 +39,7 @@ class IterationOverview:
     pairs: int
     pairs_kept: int
     mean_gap: float | None  # of all pairs
+    mean_gap_kept: float | None
     mean_initial: float | None  # total score, over the prompts that have a pair in this iteration
     mean_draft: float | None
     mean_improved: float | None
@@ -97,7 +98,8 @@ WITH answers AS MATERIALIZED (
     WHERE run_id = $run_id AND status <> 'held-out'
     GROUP BY iteration
 ), paired AS (
-    SELECT iteration, count(*) AS pairs, count(*) FILTER (kept) AS pairs_kept, avg(gap) AS mean_gap
+    SELECT iteration, count(*) AS pairs, count(*) FILTER (kept) AS pairs_kept, avg(gap) AS mean_gap,
+        avg(gap) FILTER (kept) AS mean_gap_kept
     FROM pairs
     WHERE run_id = $run_id
     GROUP BY iteration
@@ -130,8 +132,8 @@ WITH answers AS MATERIALIZED (
     SELECT iteration FROM made UNION SELECT iteration FROM paired UNION SELECT iteration FROM tested
 )
 SELECT iteration, coalesce(prompts_generated, 0) AS prompts_generated, coalesce(prompts_kept, 0) AS prompts_kept,
-    coalesce(pairs, 0) AS pairs, coalesce(pairs_kept, 0) AS pairs_kept, mean_gap, mean_initial, mean_draft,
-    mean_improved, mean_policy, mean_opponent, win_rate, coalesce(n, 0) AS n, coalesce(ties, 0) AS ties,
+    coalesce(pairs, 0) AS pairs, coalesce(pairs_kept, 0) AS pairs_kept, mean_gap, mean_gap_kept,
+    mean_initial, mean_draft, mean_improved, mean_policy, mean_opponent, win_rate, coalesce(n, 0) AS n, coalesce(ties, 0) AS ties,
     length_ratio
 FROM every
 LEFT JOIN made USING (iteration)

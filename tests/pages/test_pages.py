@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -34,6 +35,8 @@ def test_the_overview_tells_the_numbers_of_the_store(lab: Lab) -> None:
     for t in (1, 2):
         mine = [one for one in made if one.iteration == t]
         assert f"{sum(one.kept for one in mine)} of {len(mine)}" in shown
+        for gaps in ([one.gap for one in mine if one.kept], [one.gap for one in mine]):
+            assert f"{fmean(gaps):+.3f}" in shown
     for row in rows:
         assert row.win_rate is not None
         assert f"{row.win_rate:.1%}" in shown

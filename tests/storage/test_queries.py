@@ -80,6 +80,7 @@ def test_the_overview_counts_and_averages_what_was_written(database: Database, s
         assert (row.prompts_generated, row.prompts_kept) == (len(prompts), sum(p.status == "kept" for p in prompts))
         assert (row.pairs, row.pairs_kept) == (len(pairs), sum(p.kept for p in pairs))
         assert row.mean_gap == pytest.approx(fmean(p.gap for p in pairs))
+        assert row.mean_gap_kept == pytest.approx(fmean(p.gap for p in pairs if p.kept))
         assert row.mean_initial == pytest.approx(mean_of("initial"))
         assert row.mean_draft == pytest.approx(mean_of("draft"))
         assert row.mean_improved == pytest.approx(mean_of("improved"))
