@@ -81,6 +81,18 @@ class RuleWidgets:
         return [*self.switches.values(), *self.sliders.values(), *self.others.values()]
 
 
+class CutSlider(gr.Slider):  # type: ignore[misc]  # gradio is not typed
+    """A slider whose box takes any number: beyond an end it means that end, as the browser shows it a moment later.
+
+    Gradio's own refuses such a number with an error, so the page would go on showing the cut before it.
+    """
+
+    is_template = True  # drawn as what it derives from
+
+    def preprocess(self, payload: float) -> float:
+        return float(super().preprocess(min(max(payload, self.minimum), self.maximum)))
+
+
 def rule_widgets() -> RuleWidgets:
     """Lay the rules out: a card per number, then the rules that cut none."""
     histograms, switches, sliders = {}, {}, {}
@@ -100,7 +112,7 @@ def _cut(cut: Cut, group: Group) -> tuple[gr.Checkbox, gr.Slider]:
     name = cut.rule.replace("_", "-")
     told = f"{group.title}: {cut.words}"
     switch = gr.Checkbox(label=cut.words, elem_id=f"on-{name}", container=False, scale=0, min_width=112)
-    slider = gr.Slider(
+    slider = CutSlider(
         label=told,
         value=cut.first,
         minimum=float(group.low),

@@ -96,6 +96,19 @@ def test_the_slider_moves_the_cut_and_the_numbers_are_those_of_a_direct_query(ap
     page.close()
 
 
+def test_a_number_typed_beyond_the_slider_s_end_is_the_end_everywhere(app: App) -> None:
+    page = app.open("thresholds")
+    expect(page.locator("#cut-summary")).to_contain_text("Above a gap of 0.100")
+    end = page.locator("#cut input[type=range]").get_attribute("max") or ""
+    move(page, "cut", 5)
+    expect(page.locator("#cut-summary")).not_to_contain_text("Above a gap of 0.100")
+    in_address(page, "min_gap", str(float(end)))
+    page.locator("#cut input[type=number]").blur()
+    assert float(page.locator("#cut input[type=number]").input_value()) == float(end)
+    expect(page.get_by_test_id("toast-body")).to_have_count(0)
+    page.close()
+
+
 def test_dragging_the_slider_answers_while_it_moves(app: App) -> None:
     page = app.open("thresholds")
     slider = page.locator("#cut input[type=range]")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from pages import filter_told, filter_use, thresholds
-from pages.filter_rules import CUTS, GROUPS, asked_rules, pair_rules, rules_of, span, updates, written_rules
+from pages.filter_rules import CUTS, GROUPS, CutSlider, asked_rules, pair_rules, rules_of, span, updates, written_rules
 from pages.rule_histogram import rule_histogram
 from pages.shell import Lab, Selection
 from storage.pair_filter import NO_RULES, PairFilter, drop_reasons
@@ -53,6 +53,13 @@ def test_moving_the_cut_tells_what_a_direct_count_tells(lab: Lab, gap: float) ->
     moved = sum((one.gap > gap) != (one.gap > 0.1) for one in made)  # type: ignore[operator]
     rows = thresholds._rows(lab, asked(lab, rules), "changed", 0)[1]
     assert (f"{moved} in all" in rows) if moved else ("keep exactly the same pairs" in rows)
+
+
+@pytest.mark.parametrize(("typed", "meant"), [(5, 1.0), (-7.5, -1.0), (0.3, 0.3)])
+def test_a_number_typed_beyond_the_end_of_a_slider_is_that_end(typed: float, meant: float) -> None:
+    slider = CutSlider(minimum=-1, maximum=1, step=0.005)
+    assert slider.preprocess(typed) == meant
+    assert slider.get_block_name() == "slider"
 
 
 def test_a_cut_that_keeps_nothing_says_so(lab: Lab) -> None:
