@@ -284,7 +284,7 @@ def test_log_probs_are_those_of_the_prompt_s_pairs(database: Database, small_run
     pairs = {one.pair_id: one.prompt_id for one in of(Pair, small_run)}
     asked = of(PairLogp, small_run)
     prompt_id = pairs[asked[0].pair_id]
-    rows = pair_logps_of(database, "run", prompt_id)
+    rows = pair_logps_of(database, "run", prompt_id, list(pairs))
     expected = {(one.pair_id, one.model, one.logp_chosen) for one in asked if pairs[one.pair_id] == prompt_id}
     assert {(row["pair_id"], row["model"], row["logp_chosen"]) for row in rows} == expected
 
