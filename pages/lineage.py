@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 import plotly.graph_objects as go
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pages.charts import COLOURS, DASHES, SERIES, figure_of
 from pages.components import Column, address, card, empty, keyword_chips, link, pill, table
@@ -287,7 +287,8 @@ def score_chart(found: Lineage, keep: str) -> go.Figure:
             name = NAMES.get(role, role)
             figure.add_scatter(
                 x=[answer.iteration for answer in answers], y=[answer.scores["total"] for answer in answers], name=name,
-                customdata=[f"{answer.model}, {len(answer.text):,} characters" for answer in answers],
+                # plotly reads some HTML in labels
+                customdata=[f"{escape(answer.model)}, {len(answer.text):,} characters" for answer in answers],
                 mode="lines+markers", marker={"symbol": place, "size": 9},
                 line={"color": COLOURS.get(name, SERIES[place]), "dash": DASHES[place]},
                 hovertemplate=f"{name}, iteration %{{x}}: %{{y:.3f}}<br>%{{customdata}}<extra></extra>",

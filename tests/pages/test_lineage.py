@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,14 @@ def test_hostile_answers_are_shown_as_text(tiny_store: Any) -> None:
 def test_a_prompt_without_answers_says_so(small: Lab, small_run: list[Any]) -> None:
     dropped = first_of(Prompt, small_run, status="dropped")
     assert "No answers to this prompt" in shown(small, "run", dropped.prompt_id, StoryQuery("written"))[9]
+
+
+def test_a_models_name_is_no_markup_in_the_chart(lab: Lab) -> None:
+    found = lineage_of(lab.database, RUN, stories(lab.database, RUN, StoryQuery(), limit=1).rows[0]["prompt_id"])
+    named = replace(found, answers=[replace(answer, model="<b>M</b>") for answer in found.answers])
+    told = [text for trace in lineage.score_chart(named, "keep").data for text in trace.customdata]
+    assert told
+    assert all(text.startswith("&lt;b&gt;M&lt;/b&gt;, ") for text in told)
 
 
 def test_the_scores_are_drawn_over_the_iterations_by_role(lab: Lab) -> None:
