@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from pages import charts, data_set
 from pages.again import again_of, again_panel
-from pages.components import Column, card, live_card, pill, table
+from pages.components import Column, card, link, live_card, pill, table
 from pages.filter_rules import told_rules
 from pages.launch_form import IN_TURN, filled, launch_form, launched
 from pages.shell import (
@@ -36,6 +36,10 @@ from synpo_lab.jobs.wording import stage_name
 LEAD = "One iteration trains an improver and a policy. Each training is drawn as it goes."
 LATEST = "latest"
 LOG_ROWS, LOG_READ = 25, 200
+EVENTS = """SELECT events.at, stage, iteration, done, total, level, message
+FROM events
+WHERE run_id = '{}'
+ORDER BY events.at DESC"""
 POINTS = 600  # of a curve
 STOPPABLE, RESUMABLE = {"queued", "running"}, {"stopped", "interrupted", "failed"}
 CURVES = {  # title, unit, what is drawn: field by name
@@ -228,7 +232,7 @@ def _grid(found: list[GridResult]) -> Markup:
 
 def _fate(one: GridResult) -> Markup | str:
     if one.stopped_at is None:
-        return pill("became M", "kept") if one.won else ""
+        return pill(Markup("became M<sub>{}</sub>").format(one.iteration), "kept") if one.won else ""
     word = "stopped at" if one.won is False else "racing, at"
     return pill(f"{word} step {count(one.stopped_at)}", "dropped" if one.won is False else "queued")
 
@@ -257,5 +261,8 @@ def _log(lab: Lab, status: RunStatus, rows: list[dict[str, Any]], total: int) ->
     return card(
         "Log",
         table(columns, rows, css="stack log") + tail,
-        note=f"the last {count(len(rows))} messages of {count(total)} events",
+        note=Markup("the last {} messages; {}").format(
+            count(len(rows)),
+            link("sql", f"all {count(total)} events →", run=status.run_id, sql=EVENTS.format(status.run_id)),
+        ),
     )

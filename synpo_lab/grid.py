@@ -20,6 +20,14 @@ def leads(results: Sequence[GridResult]) -> dict[int, float]:
     return found
 
 
+def chosen_told(model: str, beta: float, scores: Mapping[str, float]) -> str:
+    """ "M_2 is beta 10, mean score 0.812 on the seeds (beta 2: 0.795)"; `scores` by beta as it is written."""
+    chosen = f"{beta:g}"
+    others = ", ".join(f"beta {name}: {score:.3f}" for name, score in scores.items() if name != chosen)
+    told = f"{model} is beta {chosen}, mean score {scores[chosen]:.3f} on the seeds"
+    return f"{told} ({others})" if others else told
+
+
 def clearly_worse(scores: Mapping[float, Mapping[str, float]], errors: float = 2.0) -> dict[float, float]:
     """Which members of a grid are behind the best by more than `errors` standard errors, and by how many.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from storage import RunStore
 from storage.state import State, set_state
 from synpo_lab.config import RunConfig, load
+from synpo_lab.grid import chosen_told
 from synpo_lab.home import open_home, open_store
 from synpo_lab.keywords import content_words
 from synpo_lab.pocket.answers import Habits, answer
@@ -166,7 +167,7 @@ class PocketPeople:
         best = max(means, key=lambda beta: means[beta])
         told = {f"{beta:g}": mean for beta, mean in means.items()}
         self.run.mark(f"iteration={t}/policy", {"beta": best, "validation": told, "pairs": 40})
-        self._event("log", f"M_{t} is beta {best:g}, mean score {means[best]:.3f} on the seeds, of {told}")
+        self._event("log", chosen_told(f"M_{t}", best, told))
 
     def _looked(self, t: int) -> None:
         """What M_0 and M_t think of the pool, and of the round's dropped pairs: M_t has learned most of it."""

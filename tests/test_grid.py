@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.queries import GridResult
-from synpo_lab.grid import clearly_worse, leads
+from synpo_lab.grid import chosen_told, clearly_worse, leads
 
 
 def result(iteration: int, beta: float, score: float, won: bool | None) -> GridResult:
@@ -55,3 +55,9 @@ def test_the_best_is_never_stopped(scores: dict[float, dict[str, float]]) -> Non
     if any(scores.values()):
         best = max((member for member in scores if scores[member]), key=lambda m: fmean(scores[m].values()))
         assert best not in clearly_worse(scores)
+
+
+def test_the_winner_is_told_with_the_scores_of_the_others() -> None:
+    told = chosen_told("M_2", 10.0, {"2": 0.79471, "10": 0.8125})
+    assert told == "M_2 is beta 10, mean score 0.812 on the seeds (beta 2: 0.795)"
+    assert chosen_told("M_1", 4.0, {"4": 0.5}) == "M_1 is beta 4, mean score 0.500 on the seeds"

@@ -17,6 +17,7 @@ from synpo_lab.config import RunConfig, SamplingConfig, SFTConfig
 from synpo_lab.engines import KeptEngine, open_engine
 from synpo_lab.engines.base import Engine
 from synpo_lab.errors import DataError, LabError, TrainingError
+from synpo_lab.grid import chosen_told
 from synpo_lab.models import out_of_memory, with_chat_template
 from synpo_lab.pocket import resolve_policy
 from synpo_lab.recipes.beta_grid import BetaGrid
@@ -409,7 +410,7 @@ class Workshop:
         if not kept:
             raise TrainingError(
                 f"iteration {iteration}: the filter keeps no pair (filter.min_gap = {self.config.filter.min_gap})",
-                hint="lower filter.min_gap; the Thresholds page shows what each value keeps",
+                hint="lower filter.min_gap; the Filter page shows what each value keeps",
             )
         return sorted(kept, key=lambda pair: pair.pair_id)
 
@@ -421,7 +422,7 @@ class Workshop:
             chosen = grid.choose(self.pool(iteration))
             self.run.mark(step, chosen)
             beta, scores = chosen["beta"], chosen["validation"]
-            self.run.log(f"{name} is beta {beta:g}, mean score {scores[f'{beta:g}']:.3f} on the seeds, of {scores}")
+            self.run.log(chosen_told(name, beta, scores))
         grid.clear()
         self.look(iteration)
         return name

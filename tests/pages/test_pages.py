@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -110,7 +111,15 @@ def test_the_iterations_page_draws_each_beta_and_names_the_winner(lab: Lab) -> N
     assert logp.visible
     grid = iterations._grid(iterations.grid_results(lab.database, RUN))
     assert grid.count("became M") == 2
-    assert "M_2 is beta" in iterations._log(lab, status, lab_events(lab), 1)
+    assert "became M<sub>2</sub>" in grid
+    log = iterations._log(lab, status, lab_events(lab), 1)
+    assert "M_2 is beta" in log
+    assert parse_qs(re.findall(r'href="[^"]*sql\?([^"]*)"', log)[0].replace("&amp;", "&"))["run"] == [RUN]
+
+
+def test_the_log_leads_to_all_events(lab: Lab) -> None:
+    asked = lab.console.query(iterations.EVENTS.format(RUN))
+    assert len(asked.rows) == iterations.events_page(lab.database, RUN).total
 
 
 def lab_events(lab: Lab) -> list[dict[str, Any]]:
