@@ -1,6 +1,7 @@
 """The widgets of a filter: one per rule, with the numbers they cut, and how an address says a filter."""
 
 import math
+from abc import ABCMeta
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -81,16 +82,19 @@ class RuleWidgets:
         return [*self.switches.values(), *self.sliders.values(), *self.others.values()]
 
 
-class CutSlider(gr.Slider):  # type: ignore[misc]  # gradio is not typed
-    """A slider whose box takes any number: beyond an end it means that end, as the browser shows it a moment later.
+def _within(self: Any, payload: float) -> float:
+    """A number beyond an end means that end, as the browser shows it a moment later. Gradio's own slider refuses it with
+    an error, so the page would go on showing the cut before it."""
+    return float(gr.Slider.preprocess(self, min(max(payload, self.minimum), self.maximum)))
 
-    Gradio's own refuses such a number with an error, so the page would go on showing the cut before it.
-    """
 
-    is_template = True  # drawn as what it derives from
-
-    def preprocess(self, payload: float) -> float:
-        return float(super().preprocess(min(max(payload, self.minimum), self.maximum)))
+# A subclass of Slider, drawn as one. Not by a class statement: Gradio's metaclass would write a .pyi file beside this one.
+CutSlider: Any = ABCMeta.__new__(
+    type(gr.Slider),
+    "CutSlider",
+    (gr.Slider,),
+    {"preprocess": _within, "is_template": True, "__module__": __name__},
+)
 
 
 def rule_widgets() -> RuleWidgets:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from pages import filter_told, filter_use, thresholds
+from pages import filter_rules, filter_told, filter_use, thresholds
 from pages.filter_rules import CUTS, GROUPS, CutSlider, asked_rules, pair_rules, rules_of, span, updates, written_rules
 from pages.rule_histogram import rule_histogram
 from pages.shell import Lab, Selection
@@ -60,6 +60,7 @@ def test_a_number_typed_beyond_the_end_of_a_slider_is_that_end(typed: float, mea
     slider = CutSlider(minimum=-1, maximum=1, step=0.005)
     assert slider.preprocess(typed) == meant
     assert slider.get_block_name() == "slider"
+    assert not Path(filter_rules.__file__).with_suffix(".pyi").exists()
 
 
 def test_a_cut_that_keeps_nothing_says_so(lab: Lab) -> None:
