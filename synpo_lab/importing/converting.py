@@ -1,6 +1,6 @@
 """From rows of a file to records in batches: what a second process can do with a block by itself."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -55,13 +55,6 @@ def convert(reading: Reading, block: Block) -> Converted:
         {table: schema.to_batch(one.records, TABLES[table]) for table, one in filled.items()},
         {table: np.array(one.keys, np.uint64) for table, one in filled.items()},
     )
-
-
-def records_of(example: Example) -> Iterator[Any]:
-    """The records one row becomes."""
-    rows = {table: _Rows() for table in ("prompts", "responses", "scores", "evals", "pairs")}
-    _add(example, rows)
-    return (record for one in rows.values() for record in one.records)
 
 
 def _add(example: Example, rows: dict[str, _Rows]) -> None:
