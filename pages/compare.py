@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,7 @@ from markupsafe import Markup
 from pages import charts
 from pages.again import again_of, again_panel
 from pages.components import Column, card, empty, facts, link, table
+from pages.data_set import is_data_set
 from pages.forks import fork_told
 from pages.shell import (
     POLL_SECONDS,
@@ -38,6 +40,12 @@ from synpo_lab.report import around, interval
 LEAD = "What did run B change against run A, and what came of it? A is picked above, B below."
 LONGEST = 300  # characters of a config value shown
 Rows = dict[int, IterationOverview]
+_NO_TRAINING = card(
+    "What was changed",
+    Markup(
+        "<p class='lab-none'>An imported data set was never trained: there is no config to hold against another.</p>"
+    ),
+)
 
 
 def build(lab: Lab) -> None:
@@ -83,12 +91,14 @@ def build(lab: Lab) -> None:
 
 def _both(lab: Lab, asked: Selection) -> tuple[str | None, str | None]:
     """A and B: those of the address. Without a B, a fork is B of its parent; of other runs, B is the newest fork, or
-    the newest other run that was not imported.
+    the newest other run that was not imported; of a data set there is none.
     """
     runs = {run.run_id: run for run in lab.runs()}
     one = runs.get(asked.run_id or "")
     if asked.query.get("with") in runs:
         return asked.run_id, asked.query["with"]
+    if is_data_set(one):
+        return asked.run_id, None
     if one is not None and one.parent is not None and one.parent.run_id in runs:
         return one.parent.run_id, one.run_id
     others = [run for run in runs.values() if run.run_id != asked.run_id and run.state != "imported"]
@@ -123,11 +133,11 @@ def _only(said: Markup) -> list[Any]:
 
 
 def _panels(lab: Lab, one: RunStatus, two: RunStatus) -> list[Any]:
-    overviews = [{row.iteration: row for row in lab.overview(run)} for run in (one, two)]
+    overviews = [_rounds(lab, run) for run in (one, two)]
     names = [one.run_id, two.run_id]
     grids = [grid_results(lab.database, name) for name in names]
     return [
-        _config(lab, *names),
+        _config(lab, *names) if not (is_data_set(one) or is_data_set(two)) else _NO_TRAINING,
         _win_rates(overviews, names),
         _mean_scores(overviews, names),
         _results(overviews, names, grids, fork_told(one) + fork_told(two)),
@@ -135,6 +145,14 @@ def _panels(lab: Lab, one: RunStatus, two: RunStatus) -> list[Any]:
         _betas(grids, names),
         _common(lab, *names),
     ]
+
+
+def _rounds(lab: Lab, run: RunStatus) -> Rows:
+    """Of a data set only what it is: a judge's preferences in it are not its policy's win rate against M_0."""
+    rows = lab.overview(run)
+    if is_data_set(run):
+        rows = [replace(row, win_rate=None, mean_policy=None, length_ratio=None) for row in rows]
+    return {row.iteration: row for row in rows}
 
 
 def _config(lab: Lab, one: str, two: str) -> Markup:

@@ -1,6 +1,7 @@
 """Compare: what one run changed against another, and how to run either again."""
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from synpo_lab.again import command
 from synpo_lab.config import load
 from synpo_lab.home import open_store
 from synpo_lab.jobs.forking import make_fork
+from tests.pages.test_data import JUDGED, imported
 from tests.plausible_run import write_run
 
 A, B = "run-a", "run-b"
@@ -114,6 +116,25 @@ def test_a_fork_stands_as_b_beside_its_parent_and_says_whose_rows_are_whose(tmp_
     assert "what its own filter says now, for M 2 to train on" in told
     assert fork_told(one) == ""
     assert "is a fork of" in overview._results(lab, "forked", lab.overview(two))
+    lab.close()
+
+
+def test_a_data_set_is_compared_by_what_it_is_not_as_a_training(two_runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(two_runs, tmp_path / "two")
+    imported(tmp_path, "judged", [JUDGED], home="two")
+    lab = Lab(tmp_path / "two")
+    assert compare._both(lab, Selection("judged", {})) == ("judged", None)
+    one, two = lab.run(A), lab.run("judged")
+    assert one is not None
+    assert two is not None
+    assert lab.overview(two)[0].win_rate is not None
+    config, curve, scores, results, *_ = compare._panels(lab, one, two)
+    assert "never trained" in str(config)
+    assert "<tr>" not in str(config)
+    assert [len(trace.y) for trace in curve.data] == [3, 0]  # type: ignore[attr-defined]
+    assert all(trace.name.startswith("A") for trace in scores.data)  # type: ignore[attr-defined]
+    rows = [text(row) for row in re.findall("<tr>(.*?)</tr>", str(results))[1:]]
+    assert not any(re.search(r"\| \d+\.\d%", row) for row in rows)
     lab.close()
 
 

@@ -42,12 +42,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "home"
 
 
-def imported(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
+def imported(folder: Path, name: str, rows: list[dict[str, Any]], home: str = "home") -> None:
     path = folder / f"{name}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = import_config([str(path)])
     info = {"recipe": "import", "title": config.title, "iterations": 1}
-    store = open_store(open_home(folder / "home")).create_run(name, config.to_yaml(), info)
+    store = open_store(open_home(folder / home)).create_run(name, config.to_yaml(), info)
     recipes.get("import")(config, Run(store, config))
     set_state(store.folder, "imported")
 
