@@ -115,7 +115,7 @@ class Look:
         plan, tally = self.plan, self.tally
         return {
             "read_as": " and ".join(f"{source.name} ({source.container})" for source in plan.sources),
-            "format": plan.reading.format,
+            "format": plan.format_told,
             "title": _JOINED if len(plan.sources) == 2 else plan.format.title,
             "columns": plan.taken,
             "unused": list(plan.unused),

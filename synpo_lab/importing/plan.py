@@ -36,6 +36,9 @@ class Reading:
         return FORMATS[self.format].read(row), row.mended
 
 
+TWO_FILES = "two files of answers"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What an import will read, and how."""
@@ -50,6 +53,11 @@ class Plan:
     @property
     def format(self) -> Format:
         return FORMATS[self.reading.format]
+
+    @property
+    def format_told(self) -> str:
+        """The format as people know it: two joined files are read like pairs, and are files of answers."""
+        return TWO_FILES if self.sides else self.reading.format
 
     @property
     def notes(self) -> list[str]:

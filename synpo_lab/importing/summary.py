@@ -31,7 +31,7 @@ class Summary:
     @classmethod
     def of(cls, plan: Plan, tally: Tally, rows: Mapping[str, int], duplicates: int, fingerprint: str) -> Self:
         return cls(
-            format=plan.reading.format,
+            format=plan.format_told,
             container=plan.sources[0].container,
             columns=plan.taken,
             read=tally.rows,

@@ -12,6 +12,7 @@ import pytest
 from synpo_lab.errors import DataError
 from synpo_lab.importing import Look, look
 from synpo_lab.importing.formats import Example
+from synpo_lab.importing.summary import Summary
 from tests.importing.conftest import as_csv, as_jsonl, as_parquet
 
 
@@ -307,6 +308,8 @@ def test_two_files_of_outputs_make_pairs_first_rejected_second_chosen(tmp_path: 
     as_jsonl(tmp_path / "old.jsonl", old)
     as_jsonl(tmp_path / "new.jsonl", new)
     found = look([str(tmp_path / "old.jsonl"), str(tmp_path / "new.jsonl")])
+    assert found.told()["format"] == "two files of answers"
+    assert Summary.of(found.plan, found.tally, {}, 0, "").format == "two files of answers"
     assert [texts(example) for example in found.examples] == [
         ("b", "new 0 b", "old b"), ("a", "new 1 a", "old a"), ("a", "new 2 a", "old a"),
     ]  # fmt: skip
