@@ -57,6 +57,15 @@ def figure_of(title: str, x: str, y: str, *, height: int = 340, keep: str = "") 
     return figure
 
 
+def whole_iterations(figure: go.Figure) -> None:
+    """Whole numbers on the axis of iterations; where there is one alone, plotly would show its neighbours too."""
+    figure.update_xaxes(dtick=1)
+    seen = {x for trace in figure.data for x in trace.x or ()}
+    if len(seen) == 1:
+        (only,) = seen
+        figure.update_xaxes(range=[only - 0.5, only + 0.5])
+
+
 def win_rate(rows: Sequence[Mapping[str, Any]], run_id: str) -> go.Figure:
     """Win rate against M_0 with its 95 % interval. `rows`: iteration, win_rate, low, high, n, ties."""
     figure = figure_of("Win rate against M₀", "iteration", "win rate", height=330, keep=run_id)
@@ -76,7 +85,7 @@ def win_rate(rows: Sequence[Mapping[str, Any]], run_id: str) -> go.Figure:
         text="as good as M₀", x=1, xref="paper", xanchor="right", y=0.5, yanchor="top", showarrow=False
     )
     figure.update_yaxes(tickformat=".0%")
-    figure.update_xaxes(dtick=1)
+    whole_iterations(figure)
     return figure if rows else _waiting(figure, "comes with the first evaluation on held-out prompts")
 
 
@@ -91,7 +100,7 @@ def mean_scores(rows: Sequence[Any], run_id: str) -> go.Figure:
                 line={"color": COLOURS[role]}, marker={"symbol": SYMBOLS[role], "size": 8},
                 hovertemplate=f"{role}, iteration %{{x}}: %{{y:.3f}}<extra></extra>",
             )  # fmt: skip
-    figure.update_xaxes(dtick=1)
+    whole_iterations(figure)
     return figure if figure.data else _waiting(figure, "come with the first scored answers")
 
 

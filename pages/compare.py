@@ -196,7 +196,7 @@ def _win_rates(overviews: Sequence[Rows], names: Sequence[str]) -> go.Figure:
         )  # fmt: skip
     figure.add_hline(y=0.5, line={"dash": "dash", "width": 1.5, "color": charts.GREY})
     figure.update_yaxes(tickformat=".0%")
-    figure.update_xaxes(dtick=1)
+    charts.whole_iterations(figure)
     return figure
 
 
@@ -223,7 +223,7 @@ def _mean_scores(overviews: Sequence[Rows], names: Sequence[str]) -> go.Figure:
                     line={"color": charts.SERIES[place], "dash": "solid" if role == "policy" else "dot"},
                     hovertemplate="iteration %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
                 )  # fmt: skip
-    figure.update_xaxes(dtick=1)
+    charts.whole_iterations(figure)
     return figure
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from pages import iterations, overview, prompt_rows, sql
+from pages import charts, iterations, overview, prompt_rows, sql
 from pages.launch_form import filled, launched
 from pages.shell import Lab
 from storage.queries import prompts_page
@@ -54,6 +54,13 @@ def test_only_a_run_that_did_not_end_well_is_at_a_stage() -> None:
     states = ("running", "stopped", "finished", "imported")
     told = [overview._at(status_with(state=state, stage="find topics", iteration=None)) for state in states]
     assert told == ["find topics", "find topics", "", ""]
+
+
+def test_a_single_iteration_has_no_neighbours_on_its_axis() -> None:
+    row = {"win_rate": 0.5, "low": 0.4, "high": 0.6, "n": 10, "ties": 0}
+    figure = charts.win_rate([row | {"iteration": 0}], RUN)
+    assert tuple(figure.layout.xaxis.range) == (-0.5, 0.5)
+    assert charts.win_rate([row | {"iteration": t} for t in (0, 1)], RUN).layout.xaxis.range is None
 
 
 def test_an_empty_home_explains_one_iteration(empty_lab: Lab) -> None:
