@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import gradio as gr
 from markupsafe import Markup
 
 from pages.shell import QUIET, Lab, acting, told
-from pages.text import count
+from pages.text import counted
 from storage.export import CHAT, export
 from storage.queries.pair_query import PairQuery
 from synpo_lab.publishing import publish
@@ -36,6 +37,10 @@ def export_panel(
     with gr.Accordion("Export what is shown", open=False, elem_id=f"{name}-export"):
         with gr.Row(elem_classes="lab-filters"):
             shape = gr.Dropdown(list(SHAPES), value=next(iter(SHAPES)), label="As", elem_id=f"{name}-shape", scale=2)
+            read = gr.Checkbox(
+                label="only what the run’s trainer read", elem_id=f"{name}-read", scale=1, min_width=210,
+                info="pairs it kept and sampled, among those shown",
+            )  # fmt: skip
             chat = gr.Checkbox(label="texts as chat messages", elem_id=f"{name}-chat", scale=1, min_width=180)
             save = gr.Button("Download", size="sm", scale=0, min_width=130, elem_id=f"{name}-download")
         with gr.Row(elem_classes="lab-filters", visible=not lab.read_only):
@@ -46,23 +51,27 @@ def export_panel(
         said = gr.HTML(elem_id=f"{name}-said", elem_classes="hide-empty")
     file = gr.DownloadButton("Save the export", visible="hidden", elem_id=f"{name}-file")
 
-    @told
-    def download(shape: str, chat: bool, *values: Any) -> list[Any]:
+    def meant(read: bool, *values: Any) -> tuple[str | None, PairQuery]:
         run_id, query = wanted(*values)
-        path, rows = written(lab, run_id or "", query, SHAPES[shape], chat)
-        return [gr.DownloadButton(value=str(path)), Markup('<p class="lab-fine">{} rows.</p>').format(count(rows))]
+        return run_id, replace(query, kept=True) if read else query
 
-    def upload(repository: str, chat: bool, *values: Any) -> Markup:
-        run_id, query = wanted(*values)
+    @told
+    def download(shape: str, read: bool, chat: bool, *values: Any) -> list[Any]:
+        run_id, query = meant(read, *values)
+        path, rows = written(lab, run_id or "", query, SHAPES[shape], chat)
+        return [gr.DownloadButton(value=str(path)), Markup('<p class="lab-fine">{}.</p>').format(counted(rows, "row"))]
+
+    def upload(repository: str, read: bool, chat: bool, *values: Any) -> Markup:
+        run_id, query = meant(read, *values)
         made = publish(lab.database, run_id or "", repository.strip(), query=query, kept=False, chat=chat)
-        told_where = '<p class="lab-fine">{} rows at <a href="{}" rel="noopener">{}</a>.</p>'
-        return Markup(told_where).format(count(made.rows), made.url, made.url)
+        told_where = '<p class="lab-fine">{} at <a href="{}" rel="noopener">{}</a>.</p>'
+        return Markup(told_where).format(counted(made.rows, "row"), made.url, made.url)
 
     shape.input(lambda shape: gr.Checkbox(interactive=SHAPES[shape] in CHAT), shape, chat, **QUIET)
     heavy: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "concurrency_id": "export"}
-    saved = save.click(download, [shape, chat, *inputs], [file, said], concurrency_limit=2, **heavy)
+    saved = save.click(download, [shape, read, chat, *inputs], [file, said], concurrency_limit=2, **heavy)
     saved.success(None, None, None, js=SAVE.format(name), **QUIET)
-    push.click(acting(lab, upload), [repository, chat, *inputs], said, concurrency_limit=2, **heavy)
+    push.click(acting(lab, upload), [repository, read, chat, *inputs], said, concurrency_limit=2, **heavy)
 
 
 def written(lab: Lab, run_id: str, query: PairQuery, shape: str, chat: bool) -> tuple[Path, int]:

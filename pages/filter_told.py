@@ -7,19 +7,25 @@ from markupsafe import Markup
 
 from pages.components import Column, address, card, joined, link, meter, pill, table
 from pages.pair_address import pairs_address, pairs_link
+from pages.run_words import TRAINED, RunWords
 from pages.text import NOTHING, beginning, count, number, one_line, percent, signed
 from storage.queries import Change, Effects, Page, PairFilter, PairQuery, ThresholdCount
 from storage.queries.runs import Step
 
 LONGEST = 160  # characters of a text in the table
-PROMPT_STEPS = {"generated": "prompts generated", "paired": "pairs"}
 CHANGED = "changed"  # among the fates whose rows can be shown
 KEPT = "kept"
 
 
 def summary(
-    counted: Sequence[ThresholdCount], rules: PairFilter, stored: PairFilter, change: Change, baseline: str
+    counted: Sequence[ThresholdCount],
+    rules: PairFilter,
+    stored: PairFilter,
+    change: Change,
+    baseline: str,
+    at_most: int | None = None,
 ) -> Markup:
+    """How much the rules keep, of that a training reads, and the rules it is compared with. `at_most`: of an iteration."""
     pairs, kept, before = (sum(getattr(row, name) for row in counted) for name in ("pairs", "kept", "kept_by_run"))
     if not kept:
         return Markup(
@@ -28,17 +34,28 @@ def summary(
         ).format(count(pairs))
     above = Markup("") if rules.min_gap is None else Markup("Above a gap of <b>{}</b>: ").format(number(rules.min_gap))
     return Markup(
-        '<div class="lab-cut" role="status">{}<b>{}</b> of {} pairs are kept ({}). '
-        "The run’s own rules ({}) keep {}. Against {}: <b>{}</b>.</div>"
+        '<div class="lab-cut" role="status">{}<b>{}</b> of {} pairs are kept ({}).{} '
+        "The rules it was made with ({}) keep {}. Against {}: <b>{}</b>.</div>"
     ).format(
         above,
         count(kept),
         count(pairs),
         percent(kept / pairs),
+        _read(counted, at_most),
         _gap_rule(stored),
         count(before),
         baseline,
         _moved(change),
+    )
+
+
+def _read(counted: Sequence[ThresholdCount], at_most: int | None) -> Markup:
+    """That a training reads fewer pairs than are kept, where it does."""
+    kept, read = sum(row.kept for row in counted), sum(row.sampled(at_most) for row in counted)
+    if kept == read:
+        return Markup("")
+    return Markup(" A training reads <b>{}</b> of these, drawn at random: at most {} an iteration.").format(
+        count(read), count(at_most)
     )
 
 
@@ -50,7 +67,10 @@ def _moved(change: Change) -> str:
     return f"+{count(change.added)} / −{count(change.removed)} pairs"
 
 
-def counts(run_id: str, counted: Sequence[ThresholdCount], reasons: Sequence[str]) -> Markup:
+def counts(
+    run_id: str, counted: Sequence[ThresholdCount], reasons: Sequence[str], at_most: int | None = None
+) -> Markup:
+    sampled = any(row.sampled(at_most) < row.kept for row in counted)
     used = [reason for reason in reasons if any(row.dropped.get(reason) for row in counted)]
     columns = [
         Column(
@@ -59,10 +79,14 @@ def counts(run_id: str, counted: Sequence[ThresholdCount], reasons: Sequence[str
         ),
         Column("pairs", lambda row: count(row.pairs), True),
         Column(
-            "kept by the run's rules", lambda row: count(row.kept_by_run), True, "before sampling to the pool's size"
+            "kept by its own rules",
+            lambda row: count(row.kept_by_run),
+            True,
+            "by those it was made with, before sampling to the pool's size",
         ),
         Column("kept here", lambda row: Markup("<b>{}</b>").format(count(row.kept)), True),
         Column("share", lambda row: percent(row.kept / row.pairs), True),
+        *([Column("a training reads", lambda row: count(row.sampled(at_most)), True, _SAMPLED)] if sampled else []),
         *(_dropped(reason) for reason in used),
     ]
     return card(
@@ -70,11 +94,20 @@ def counts(run_id: str, counted: Sequence[ThresholdCount], reasons: Sequence[str
     )
 
 
+_SAMPLED = "of those kept here, drawn at random: pool.pairs_per_iteration at most"
+
+
 def _dropped(reason: str) -> Column:
     return Column(f"dropped: {reason}", lambda row: count(row.dropped.get(reason, 0)), True)
 
 
-def waterfall(run_id: str, steps: Sequence[Step], iteration: int | None, rows_at: Mapping[str, Any] | None) -> Markup:
+def waterfall(
+    run_id: str,
+    steps: Sequence[Step],
+    iteration: int | None,
+    rows_at: Mapping[str, Any] | None,
+    words: RunWords = TRAINED,
+) -> Markup:
     """From what was generated to what is trained on: a bar per loss, each a link to the rows that were lost there.
 
     `rows_at`: the address of this page with the filter on screen; None when it is the run's own, whose rows the pairs
@@ -83,27 +116,25 @@ def waterfall(run_id: str, steps: Sequence[Step], iteration: int | None, rows_at
     if not steps:
         return Markup("")
     most = max(step.left + step.dropped for step in steps)
-    rows = [_bar(step, most, _step_address(run_id, step, iteration, rows_at)) for step in steps]
+    rows = [_bar(step, most, _step_address(run_id, step, iteration, rows_at), words) for step in steps]
     final = Step("pairs", KEPT, 0, steps[-1].left)
-    rows.append(_bar(final, most, _step_address(run_id, final, iteration, rows_at)))
+    rows.append(_bar(final, most, _step_address(run_id, final, iteration, rows_at), words))
     bars = Markup('<ol class="lab-waterfall">{}</ol><p class="axis">prompts, then pairs (number)</p>').format(
         joined(rows)
     )
-    return card(
-        "Where rows are lost", bars, note="from generated prompts to the pairs trained on; a bar opens the rows it lost"
-    )
+    return card("Where rows are lost", bars, note=f"{words.rows_lost}; a bar opens the rows it lost")
 
 
-def _bar(step: Step, most: int, to: str) -> Markup:
-    ends = step.reason in {*PROMPT_STEPS, KEPT}
-    name = PROMPT_STEPS.get(step.reason, step.reason)
-    words = f"{name}: {count(step.left)}" if ends else f"{name}: {count(step.dropped)} lost, {count(step.left)} left"
+def _bar(step: Step, most: int, to: str, words: RunWords) -> Markup:
+    ends = step.reason in words.steps
+    name = words.steps.get(step.reason, step.reason)
+    title = f"{name}: {count(step.left)}" if ends else f"{name}: {count(step.dropped)} lost, {count(step.left)} left"
     shown = count(step.left) if ends else f"−{count(step.dropped)}"
     return Markup(
         '<li class="{}"><a href="{}" title="{}"><span class="name">{}</span>'
         '<span class="track"><i class="left" style="width:{:.2f}%"></i><i class="lost" style="width:{:.2f}%"></i></span>'
         '<span class="num">{}</span></a></li>'
-    ).format("end" if ends else "loss", to, words, name, 100 * step.left / most, 100 * step.dropped / most, shown)
+    ).format("end" if ends else "loss", to, title, name, 100 * step.left / most, 100 * step.dropped / most, shown)
 
 
 def _step_address(run_id: str, step: Step, iteration: int | None, rows_at: Mapping[str, Any] | None) -> str:

@@ -19,6 +19,7 @@ from synpo_lab import filters, jobs
 from synpo_lab.config import FilterConfig, parse
 from synpo_lab.errors import ConfigError, LabError
 from synpo_lab.home import storage_errors
+from synpo_lab.importing.launching import RECIPE
 
 ONCE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "trigger_mode": "once"}
 
@@ -104,14 +105,20 @@ def shown(
 
 def _sampled(lab: Lab, run_id: str, counted: Sequence[ThresholdCount]) -> Markup:
     """That a training reads fewer pairs than are kept, where it does."""
-    most = lab.config(run_id).pool.pairs_per_iteration
-    more = [row for row in counted if row.kept > most]
+    most = at_most(lab, run_id)
+    more = [row for row in counted if row.sampled(most) < row.kept]
     told_rounds = ", ".join(f"{count(row.kept)} of iteration {row.iteration}" for row in more)
     told_as = (
         '<p class="lab-none">A run of this config trains on {} of them an iteration at most, drawn at random '
         "(pool.pairs_per_iteration); kept here are {}.</p>"
     )
     return Markup(told_as).format(count(most), told_rounds) if more else Markup("")
+
+
+def at_most(lab: Lab, run_id: str) -> int | None:
+    """How many of an iteration's kept pairs a training reads; None for a data set, which was not trained on here."""
+    config = lab.config(run_id)
+    return None if config.recipe == RECIPE else config.pool.pairs_per_iteration
 
 
 def _sql(run_id: str, rules: FilterConfig) -> str:
@@ -163,7 +170,7 @@ def _forked(lab: Lab, run_id: str, at: int | None, rules: FilterConfig) -> Marku
     return Markup(told_where).format(new_id, at, run_id, address("", run=new_id))
 
 
-OWN = "the run’s own rules"
+OWN = "the rules it was made with"
 PIN = "this filter, as it is now"
 PINNED = "{"  # begins the name of a filter that is its rules as JSON
 

@@ -24,6 +24,10 @@ class RunWords:
         }
     )
     orders: Mapping[str, str] = field(default_factory=lambda: ORDERS)
+    steps: Mapping[str, str] = field(  # of Filter's waterfall: its ends
+        default_factory=lambda: {"generated": "prompts generated", "paired": "pairs", "kept": "to train on"}
+    )
+    rows_lost: str = "from generated prompts to the pairs a training reads"
 
 
 TRAINED = RunWords()
@@ -32,6 +36,8 @@ IMPORTED = RunWords(
     answered=dict(KINDS) | {"evaluation": "two models' answers to it, judged", "written": "both sides of its pair"},
     ends=dict(TRAINED.ends) | {"evaluation": ("opponent", "tested model")},
     orders=ORDERS | {"improved": "widest gain first", "worse": "widest loss first"},
+    steps={"generated": "prompts", "paired": "pairs", "kept": "kept"},
+    rows_lost="from the prompts of the data set to the pairs kept",
 )
 
 

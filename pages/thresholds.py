@@ -22,8 +22,9 @@ from pages.filter_rules import (
     written_rules,
 )
 from pages.filter_told import CHANGED, KEPT
-from pages.filter_use import OWN, PIN, by_name, compared, forkable, named, pinned, shown, use_panel, words_of
+from pages.filter_use import OWN, PIN, at_most, by_name, compared, forkable, named, pinned, shown, use_panel, words_of
 from pages.rule_histogram import rule_histogram
+from pages.run_words import words_of_run
 from pages.shell import QUIET, Lab, Selection, follow, heading, no_runs, nothing_yet, told
 from pages.text import count
 from storage.pair_filter import NO_RULES, REASONS
@@ -290,12 +291,13 @@ def _numbers(lab: Lab, asked: Asked) -> list[Any]:
     found = histograms(database, run_id, asked.now, here)
     change = changed_counts(database, run_id, asked.before, asked.now, here)
     some = [row for row in counted if here in {None, row.iteration}]
+    most = at_most(lab, run_id)
     return [
-        filter_told.summary(some, asked.now, pair_rules(asked.stored), change, asked.against),
+        filter_told.summary(some, asked.now, pair_rules(asked.stored), change, asked.against, most),
         "",
         json.dumps(_state(asked)),
         *(rule_histogram(number, histogram, asked.rules) for number, histogram in found.items()),
-        filter_told.counts(run_id, some, REASONS),
+        filter_told.counts(run_id, some, REASONS, most),
         *shown(lab, run_id, asked.rules, asked.stored, here, some),
     ]
 
@@ -304,11 +306,13 @@ def _consequences(lab: Lab, asked: Asked) -> list[Any]:
     """What follows from the numbers, drawn after them: where rows are lost, and what the kept pairs are like."""
     database, run_id, here = lab.database, asked.run_id, asked.iteration
     counted = threshold_counts(database, run_id, asked.now)
-    steps = waterfall(database, run_id, counted, at_most=lab.config(run_id).pool.pairs_per_iteration, iteration=here)
+    steps = waterfall(database, run_id, counted, at_most=at_most(lab, run_id), iteration=here)
     told = {name: value for name, value in _state(asked).items() if value is not None}
     before, after = (effects(database, run_id, rules, here) for rules in (asked.before, asked.now))
     return [
-        filter_told.waterfall(run_id, steps, here, None if asked.rules == asked.stored else told),
+        filter_told.waterfall(
+            run_id, steps, here, None if asked.rules == asked.stored else told, words_of_run(lab, run_id)
+        ),
         filter_told.effects(before, after, asked.against),
         charts.kept_and_dropped(counted, keep=run_id),
     ]

@@ -32,6 +32,10 @@ class ThresholdCount:
     kept_by_run: int  # what the run's own filter kept, before that sampling
     dropped: dict[str, int] = field(default_factory=dict)  # by the first rule that drops a pair
 
+    def sampled(self, at_most: int | None) -> int:
+        """How many of the kept a training reads of an iteration. None: all."""
+        return self.kept if at_most is None else min(self.kept, at_most)
+
 
 _REASONS = "SELECT iteration, {code} AS reason, count(*) AS pairs FROM parts.pairs GROUP BY ALL ORDER BY iteration"
 _BY_RUN = f"""
@@ -63,18 +67,24 @@ def _kept_by_run(database: Database, run_id: str) -> dict[int, int]:
 
 
 def waterfall(
-    database: Database, run_id: str, counts: Sequence[ThresholdCount], *, at_most: int, iteration: int | None = None
+    database: Database,
+    run_id: str,
+    counts: Sequence[ThresholdCount],
+    *,
+    at_most: int | None,
+    iteration: int | None = None,
 ) -> list[Step]:
     """Where do prompts and pairs get lost under rules, from those generated to the pairs trained on?
 
-    `counts`: the rules' `threshold_counts`; `at_most`: what the kept pairs of an iteration are sampled down to.
+    `counts`: the rules' `threshold_counts`; `at_most`: what the kept pairs of an iteration are sampled down to, None
+    where nothing is sampled.
     """
     counted = [row for row in counts if iteration in {None, row.iteration}]
     if not counted:
         return []
     left = sum(row.pairs for row in counted)
     steps = [*prompts_lost(database, run_id, iteration), Step("pairs", "paired", 0, left)]
-    dropped = Counter({NOT_SAMPLED: sum(max(0, row.kept - at_most) for row in counted)})
+    dropped = Counter({NOT_SAMPLED: sum(row.kept - row.sampled(at_most) for row in counted)})
     for row in counted:
         dropped.update(row.dropped)
     for reason in (*REASONS, NOT_SAMPLED):

@@ -2,9 +2,12 @@
 
 import json
 import zipfile
+from pathlib import Path
 
+import gradio as gr
 import pytest
 
+from pages import export_panel
 from pages.export_panel import SHAPES, written
 from pages.shell import Lab
 from storage.errors import StorageFault
@@ -19,6 +22,19 @@ def test_a_download_holds_the_rows_of_the_query_kept_or_not(lab: Lab) -> None:
     assert rows == shown.total > 0
     ids = [json.loads(line)["pair_id"] for line in path.read_text().splitlines()]
     assert sorted(ids) == sorted(row["pair_id"] for row in shown.rows)
+
+
+def test_what_the_trainer_read_can_be_had_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[PairQuery] = []
+    monkeypatch.setattr(
+        export_panel, "written", lambda lab, run_id, query, *rest: (asked.append(query), (Path("x"), 1))[1]
+    )
+    with gr.Blocks() as app:
+        export_panel.export_panel(lab, "pairs", lambda run_id: (run_id, PairQuery(iteration=2)), [gr.State(RUN)])
+    download = next(one.fn for one in app.fns.values() if one.fn is not None and one.fn.__name__ == "download")
+    for read in (False, True):
+        download(next(iter(SHAPES)), read, False, RUN)
+    assert asked == [PairQuery(iteration=2), PairQuery(iteration=2, kept=True)]
 
 
 @pytest.mark.parametrize("format", SHAPES.values())

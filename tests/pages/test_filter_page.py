@@ -1,6 +1,7 @@
 """The filter page: what the widgets say, what is drawn of it, and that all of it is one filter."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import given
 from pages import filter_rules, filter_told, filter_use, thresholds
 from pages.filter_rules import CUTS, GROUPS, CutSlider, asked_rules, pair_rules, rules_of, span, updates, written_rules
 from pages.rule_histogram import rule_histogram
+from pages.run_words import IMPORTED
 from pages.shell import Lab, Selection
 from storage.pair_filter import NO_RULES, PairFilter, drop_reasons
 from storage.queries import Histogram, changed_counts, histograms, pairs_page
@@ -190,7 +192,9 @@ def test_that_a_training_draws_from_the_kept_pairs_is_said_where_they_are_more_t
 ) -> None:
     """The rows, the SQL and the YAML keep them all; `pool.pairs_per_iteration` of each round are trained on."""
     everything = FilterConfig(min_gap=None, max_repetition=None)
-    assert "drawn at random" not in numbers(lab, everything)["links"]
+    untold = numbers(lab, everything)
+    for part in ("links", "summary", "counts"):
+        assert not re.search("drawn at random|a training reads", untold[part])
     config = lab.config(RUN)
     fewer = config.model_copy(update={"pool": config.pool.model_copy(update={"pairs_per_iteration": 30})})
     monkeypatch.setattr(lab, "config", lambda run_id: fewer)
@@ -199,7 +203,23 @@ def test_that_a_training_draws_from_the_kept_pairs_is_said_where_they_are_more_t
     said = numbers(lab, everything)["links"]
     assert "trains on 30 of them an iteration at most, drawn at random" in said
     assert f"{kept[1]} of iteration 1, {kept[2]} of iteration 2" in said
+    told = numbers(lab, everything)
+    assert "A training reads <b>60</b> of these, drawn at random: at most 30 an iteration" in told["summary"]
+    assert re.findall(r'data-label="a training reads">(\d+)<', told["counts"]) == ["30", "30"]
+    assert "to train on: 60" in told["falls"]
     assert "drawn at random" not in numbers(lab, FilterConfig(min_gap=5.0))["links"]
+
+
+def test_of_a_data_set_no_training_and_no_generator_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its config says of a pool: nobody sampled an import."""
+    config = lab.config(RUN)
+    tiny = config.model_copy(
+        update={"recipe": "import", "pool": config.pool.model_copy(update={"pairs_per_iteration": 3})}
+    )
+    monkeypatch.setattr(lab, "config", lambda run_id: tiny)
+    monkeypatch.setattr(thresholds, "words_of_run", lambda lab, run_id: IMPORTED)
+    told = " ".join(map(str, numbers(lab, FilterConfig(min_gap=None, max_repetition=None)).values()))
+    assert not re.search("drawn at random|a training reads|not sampled|to train on|generated", told, re.IGNORECASE)
 
 
 def test_a_filter_is_compared_with_itself_as_it_was_before_a_move(lab: Lab) -> None:
