@@ -104,7 +104,7 @@ def build(lab: Lab) -> None:
             temperature = gr.Slider(0, 2, value=0.7, step=0.05, label="Temperature", info="0 is greedy", min_width=140)
             top_p = gr.Slider(0.05, 1, value=1.0, step=0.05, label="Top-p", info="nucleus", min_width=140)
             tokens = gr.Number(
-                value=256, precision=0, minimum=1, maximum=MOST_TOKENS, label="Most tokens", info="of an answer",
+                value=256, precision=0, minimum=1, maximum=MOST_TOKENS, label="At most", info="tokens of an answer",
                 min_width=110,
             )  # fmt: skip
             seed = gr.Number(value=0, precision=0, minimum=0, label="Seed", info="the same for all", min_width=110)

@@ -20,6 +20,7 @@ from storage.queries import PROMPT_SORTS, prompts_page, run_overview
 from storage.queries.topics import map_points, topic_sizes
 from synpo_lab.errors import LabError
 from synpo_lab.jobs.mapping import TopicState, find_topics, topic_state
+from synpo_lab.jobs.wording import duration
 
 LEAD = "What the generator G wrote from keyword lists. One keyword of each list is noise: it makes G robust."
 TABS = {"table": "Table", "topics": "Topics", "map": "Map", "diversity": "Diversity"}
@@ -244,11 +245,11 @@ def _told(state: TopicState) -> Markup:
     if state.made is None:
         return Markup('<p class="lab-place">no topics yet</p>')
     made = state.made
-    return Markup('<p class="lab-place">{} topics of {} prompts and seeds, by {}, found in {} s{}</p>').format(
+    return Markup('<p class="lab-place">{} topics of {} prompts and seeds, by {}, found in {}{}</p>').format(
         count(made["topics"]),
         count(made["prompts"]),
         made["embeddings"],
-        made["seconds"],
+        duration(made["seconds"]),
         f"; {made['cut']}" if made.get("cut") else "",
     )
 

@@ -11,7 +11,7 @@ from pages import result_chart
 from pages.components import Column, card, joined, link, problem, table
 from pages.result_chart import KINDS
 from pages.shell import QUIET, Lab, heading, picked, selection, told
-from pages.text import NOTHING, count, excerpt, number, one_line, visible
+from pages.text import NOTHING, count, counted, excerpt, number, one_line, visible
 from storage.catalogue import View, public_views
 from storage.errors import SQLFault
 from storage.examples import example_queries
@@ -192,7 +192,7 @@ def _table(found: QueryResult) -> Markup:
         Column(name, _cell_at(place, name), result_chart.is_number(kind), kind)
         for place, (name, kind) in enumerate(zip(found.columns, found.types, strict=True))
     ]
-    told_rows = f"{count(len(found.rows))} rows" + (", and there are more" if found.truncated else "")
+    told_rows = counted(len(found.rows), "row") + (", and there are more" if found.truncated else "")
     told_shown = f", the first {SHOWN} shown" if len(found.rows) > SHOWN else ""
     note = Markup('<span id="sql-note">{}{}, in {} s{}</span>').format(
         told_rows, told_shown, number(found.elapsed), _truncated(found)

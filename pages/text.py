@@ -39,6 +39,11 @@ def count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
 
 
+def counted(value: int, what: str) -> str:
+    """ "1 row", "2,000 rows"."""
+    return f"{value:,} {what}" if value == 1 else f"{value:,} {what}s"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
 

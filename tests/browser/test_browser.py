@@ -257,7 +257,7 @@ def test_sql_is_asked_by_key_and_answered_with_a_table(app: App) -> None:
     write_sql(page, "SELECT count(*) AS n, 'x' AS word FROM pairs")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#sql-result tbody td").first).to_have_text(str(value(app, "SELECT count(*) FROM pairs")))
-    expect(page.locator("#sql-result")).to_contain_text("1 rows")
+    expect(page.locator("#sql-result")).to_contain_text("1 row,")
     page.close()
 
 

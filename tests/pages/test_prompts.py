@@ -140,6 +140,7 @@ def test_before_topics_were_found_there_is_nothing_to_tell(lab: Lab) -> None:
 def test_topics_that_were_found_are_told(topical: Lab) -> None:
     told, button, timer, word = prompts._found(topical, RUN)
     assert f"of {len(records(topical, Topic)):,} prompts and seeds" in told
+    assert re.search(r"found in \d+ s</p>", told)
     assert (button.value, button.interactive, timer.active) == ("Find topics again", True, False)
     assert not word.startswith(prompts.WORKING)
 

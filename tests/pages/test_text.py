@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pages.text import beginning, count, excerpt, moment, number, one_line, percent, signed, visible
+from pages.text import beginning, count, counted, excerpt, moment, number, one_line, percent, signed, visible
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,10 @@ def test_a_text_that_was_cut_before_only_says_that_there_is_more() -> None:
 def test_numbers_are_written_for_people_and_nothing_is_a_dash() -> None:
     assert [count(1234567), number(-0.5), signed(0.25), percent(0.6251)] == ["1,234,567", "−0.500", "+0.250", "62.5%"]
     assert {count(None), number(None), signed(None), percent(None)} == {"–"}
+
+
+def test_one_row_is_not_rows() -> None:
+    assert [counted(n, "row") for n in (0, 1, 2, 2000)] == ["0 rows", "1 row", "2 rows", "2,000 rows"]
 
 
 def test_a_time_says_its_zone_until_the_browser_knows_better() -> None:
