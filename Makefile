@@ -1,6 +1,7 @@
 # make demo    the lab on this machine, from nothing
 # make check   what to run before a commit: formatting, types, fast tests
-# make test    everything, the browser included where there is one
+# make test    the tests, the browser's included where there is one
+# make thorough   the tests that take a machine for minutes: clusters, shared trainings, kills in every stage
 # make bench   the numbers the README quotes
 PYTHON    ?= python3
 PIP_FLAGS ?=
@@ -11,7 +12,7 @@ TEST_ENV  := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo check lint fast test bench
+.PHONY: demo check lint fast test thorough bench
 
 demo: $(VENV)/installed
 	$(BIN)/python app.py
@@ -29,8 +30,11 @@ fast: $(VENV)/installed-dev
 # The browser's tests keep an event loop running in their process, which others' must not share.
 test: $(VENV)/installed-dev
 	@.ci/browser || [ "$$CI" != true ] || { echo "CI must run the browser tests"; exit 1; }
-	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not browser"
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not vllm and not browser and not thorough"
 	@if .ci/browser; then $(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "browser"; fi
+
+thorough: $(VENV)/installed-dev
+	$(TEST_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "thorough and not vllm"
 
 bench: $(VENV)/installed-dev
 	@for script in bench/*.py; do echo "== $$script"; $(TEST_ENV) $(BIN)/python $$script || exit 1; done

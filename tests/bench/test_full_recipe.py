@@ -12,6 +12,7 @@ STAGES = ["train generator", "score", "draft", "train policy beta=10"]
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
 def test_a_run_killed_in_the_middle_of_its_stages_ends_like_one_that_was_left_alone(engine: str) -> None:
     command = [sys.executable, str(BENCH), "--small", "--engine", engine, "--kill", *STAGES]

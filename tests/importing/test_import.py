@@ -461,6 +461,7 @@ def memory_of_import(folder: Path, rows: int) -> tuple[int, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Four times the rows are 140 MB more to read, and as texts twice that; 8 bytes a key are 5 MB."""
     small, took_little = memory_of_import(tmp_path, 50_000)

@@ -173,6 +173,7 @@ def test_a_folder_that_is_no_model_is_a_mistake(run: RunStore, tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_memory_does_not_grow_with_the_number_of_prompts(tiny_store: Callable[..., Store]) -> None:
     store = tiny_store([prompt(1, f"name {n % 977} fruits like number {n}") for n in range(60_000)])
     few, many = (_peak(store, rows) for rows in (30_000, 60_000))

@@ -63,6 +63,7 @@ def test_two_processes_take_the_steps_of_one(base: Path, tmp_path: Path, rows: R
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_share_a_cross_entropy_over_unequal_answers(base: Path, tmp_path: Path, pairs: Pairs) -> None:
     config = SimPOConfig(kind="orpo", learning_rate=1e-2, batch_size=8, micro_batch_size=2, max_length=64)
     made = {}
@@ -84,6 +85,7 @@ def test_two_processes_share_a_cross_entropy_over_unequal_answers(base: Path, tm
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_two_processes_share_a_dpo_training_of_an_adapter_and_its_reference(
     base: Path, tmp_path: Path, pairs: Pairs
 ) -> None:
@@ -104,6 +106,7 @@ def test_two_processes_share_a_dpo_training_of_an_adapter_and_its_reference(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_shared_trainings_stop_and_go_on_with_the_same_curve(base: Path, tmp_path: Path, rows: Rows) -> None:
     whole = steps_of(1, base, rows, tmp_path / "whole")
     first: list[dict[str, Any]] = []
@@ -130,6 +133,7 @@ def test_what_one_of_them_complains_of_is_raised_here(base: Path, tmp_path: Path
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_they_end_when_whoever_started_them_is_killed(base: Path, tmp_path: Path) -> None:
     """Until then the checkpoints are theirs: the lock on them is held."""
     checkpoints = tmp_path / "checkpoints"
@@ -209,6 +213,7 @@ def test_shipped_configs_are_found_and_others_are_named(tmp_path: Path, monkeypa
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_sharded_weights_get_the_gradients_of_whole_ones() -> None:
     """FSDP2 over two processes: accelerate starts it on GPUs only, so here what shards the model is called by itself."""
     script = Path(__file__).with_name("sharded.py")
