@@ -6,6 +6,7 @@ A query that runs out of time, or is cancelled, takes its child with it; the nex
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -29,6 +30,9 @@ LONGEST_CELL = 20_000  # characters
 START_LIMIT_S = 60.0
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "SYSTEMROOT")
 _WORKER = Path(__file__).with_name("sandbox_worker.py")
+# DuckDB lists a function's every form, one a line; avg has eleven.
+_OVERLOADS = re.compile(r"\n\s*Candidate functions:\n(?:\t.*(?:\n|$))+")
+MOST_FORMS = 3  # told
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,4 +275,18 @@ def _fault(answer: dict[str, Any], home: Path) -> SQLFault:
     message = answer["error"].replace(str(home), "<lab home>").strip()
     if answer["kind"] == "refused":
         return SQLFault(message, hint=f"the tables are {', '.join(public_views())}")
+    if found := _OVERLOADS.search(message):
+        return SQLFault(message.replace(found[0], _listed(found[0]), 1), hint=_cast(message))
     return SQLFault(message, hint="every table and its columns are listed on the SQL page")
+
+
+def _listed(overloads: str) -> str:
+    forms = [line.strip() for line in overloads.strip().splitlines()[1:]]
+    more = f"; and {len(forms) - MOST_FORMS} more" if len(forms) > MOST_FORMS else ""
+    return f" It takes {'; '.join(forms[:MOST_FORMS])}{more}\n"
+
+
+def _cast(message: str) -> str:
+    if "(BOOLEAN)" in message:
+        return "it needs a number, and this is true or false: CAST(... AS INTEGER) makes it 1 or 0"
+    return "give it what it takes, or convert it: CAST(... AS DOUBLE), CAST(... AS VARCHAR)"

@@ -121,6 +121,18 @@ def test_rows_of_a_run_made_meanwhile_are_seen(console: Console, lab: Store) -> 
     assert console.query("SELECT response_id FROM scores WHERE run_id = 'later'").rows == [["r"]]
 
 
+def test_a_function_given_what_it_does_not_take_is_told_with_the_cast_that_mends_it(console: Console) -> None:
+    with pytest.raises(SQLFault) as fault:
+        console.query("SELECT avg(len_chosen > len_rejected) FROM pairs")
+    assert "avg(BOOLEAN)" in fault.value.message
+    assert len(fault.value.message.splitlines()) <= 5  # what is wrong, and the place
+    assert "CAST(... AS INTEGER)" in fault.value.hint
+    assert console.query("SELECT avg(CAST(len_chosen > len_rejected AS INTEGER)) FROM pairs").rows
+    with pytest.raises(SQLFault) as fault:
+        console.query("SELECT length(kept) FROM pairs")
+    assert "length(string VARCHAR)" in fault.value.message
+
+
 def test_names_that_a_query_makes_itself_are_its_own(console: Console) -> None:
     assert console.query("WITH wide AS (SELECT * FROM pairs WHERE gap > 9) SELECT count(*) FROM wide").rows == [[0]]
     recursive = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 4) SELECT sum(i) FROM n"
