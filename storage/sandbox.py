@@ -288,5 +288,5 @@ def _listed(overloads: str) -> str:
 
 def _cast(message: str) -> str:
     if "(BOOLEAN)" in message:
-        return "it needs a number, and this is true or false: CAST(... AS INTEGER) makes it 1 or 0"
+        return "what it is given is true or false: CAST(... AS INTEGER) makes that a number, 1 or 0"
     return "give it what it takes, or convert it: CAST(... AS DOUBLE), CAST(... AS VARCHAR)"
