@@ -16,6 +16,7 @@ from storage.queries import PairQuery
 from storage.queries.eye import EYE_SORTS, EyeCount, eye_counts, eye_histogram, eye_page, eye_points
 from storage.queries.eye_conditions import LOOKS
 from storage.queries.page import Page, Row
+from storage.queries.pairs import pair_drop_reasons
 from synpo_lab.errors import LabError
 from synpo_lab.jobs import looking
 from synpo_lab.jobs.wording import stage_name
@@ -211,7 +212,7 @@ def _panels(lab: Lab, run_id: str, policy: int, kept: str) -> list[Any]:
     keep = f"{run_id} {policy} {kept}"
     opens = _opener(run_id)
     return [
-        _answer(run_id, told_of, kept) + _other_loss(lab, run_id),
+        _answer(run_id, told_of, kept, _stored(lab, run_id, told_of, kept)) + _other_loss(lab, run_id),
         eye_charts.margins(points, told_of, opens, keep),
         eye_charts.margin_histogram(eye_histogram(lab.database, run_id, policy, kept=wanted), told_of, keep),
         _quadrants(run_id, told_of, kept),
@@ -242,8 +243,29 @@ def _rows_link(run_id: str, told_of: EyeCount, kept: str, look: str, label: obje
     return pairs_link(count(n) if label is None else label, run_id, query, sort="margin-up")
 
 
-def _answer(run_id: str, told_of: EyeCount, kept: str) -> Markup:
-    """Which pairs does the trained policy still rank wrongly? And is it healthy?"""
+def _stored(lab: Lab, run_id: str, told_of: EyeCount, kept: str) -> int:
+    """How many pairs of that kind there are up to the policy's round, asked about or not."""
+    reasons = pair_drop_reasons(lab.database, run_id)
+    return sum(
+        row["pairs"]
+        for row in reasons
+        if row["iteration"] <= told_of.policy and KEPT[kept] in {None, row["reason"] == "kept"}
+    )
+
+
+def _sample(told_of: EyeCount, kept: str, stored: int) -> str:
+    """That the policy was asked about some of the pairs only, where it was."""
+    if told_of.pairs >= stored:
+        return ""
+    which = "stored" if kept == "all" else kept
+    return (
+        f"; a sample: the policy was asked about {count(told_of.pairs)} of the {count(stored)} pairs {which} up to round "
+        f"{told_of.policy} (eye.pairs, eye.dropped)"
+    )
+
+
+def _answer(run_id: str, told_of: EyeCount, kept: str, stored: int) -> Markup:
+    """Which pairs does the trained policy still rank wrongly? And is it healthy? `stored`: how many pairs there are."""
     wrong = _rows_link(run_id, told_of, kept, "ranked wrongly", f"{count(told_of.ranked_wrongly)} pairs")
     share, before = told_of.ranked_wrongly / told_of.pairs, 1 - told_of.right_0 / told_of.pairs
     head = Markup("M<sub>{}</sub> still ranks {} of {} wrongly ({}; M₀: {}).").format(
@@ -262,7 +284,8 @@ def _answer(run_id: str, told_of: EyeCount, kept: str) -> Markup:
         ("β", number(told_of.beta, 0)),
         ("γ", number(told_of.gamma, 2)),
     ]
-    return card(head, facts([*parts, *numbers]) + _health(told_of), note=f"pairs {kept}; each number opens its rows")
+    note = f"pairs {kept}; each number opens its rows{_sample(told_of, kept, stored)}"
+    return card(head, facts([*parts, *numbers]) + _health(told_of), note=note)
 
 
 def _other_loss(lab: Lab, run_id: str) -> Markup:

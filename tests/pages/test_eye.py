@@ -43,9 +43,21 @@ def test_every_number_opens_as_many_rows_as_it_says(lab: Lab, kept: str) -> None
 
 def test_the_answer_says_how_many_are_still_ranked_wrongly(lab: Lab) -> None:
     told = eye_counts(lab.database, RUN)[-1]
-    shown = re.sub("<[^>]+>", "", eye._answer(RUN, told, "trained on"))
+    shown = re.sub("<[^>]+>", "", eye._answer(RUN, told, "trained on", told.pairs))
     assert f"M2 still ranks {told.ranked_wrongly} pairs of {told.pairs} wrongly" in shown
     assert "became less likely" in shown or "became more likely" in shown
+
+
+@pytest.mark.parametrize("kept", eye.KEPT)
+def test_a_policy_asked_about_some_pairs_only_says_of_how_many(lab: Lab, kept: str) -> None:
+    wanted = eye.KEPT[kept]
+    told = eye_counts(lab.database, RUN, kept=wanted)[0]
+    of_round = sum(one.iteration <= 1 and wanted in {None, one.kept} for one in lab.store.run(RUN).read(Pair))
+    assert eye._stored(lab, RUN, told, kept) == of_round
+    assert "a sample" not in eye._answer(RUN, told, kept, told.pairs)
+    words = {"trained on": "trained on", "not trained on": "not trained on", "all": "stored"}[kept]
+    said = f"a sample: the policy was asked about {told.pairs:,} of the 9,000 pairs {words} up to round 1"
+    assert said in eye._answer(RUN, told, kept, 9_000)
 
 
 def test_a_policy_that_pushes_the_chosen_answer_down_is_told_so(lab: Lab) -> None:
