@@ -77,6 +77,7 @@ def turns_of(messages: str | None) -> list[tuple[str, str]]:
     return [(str(turn["role"]), str(turn["content"])) for turn in _messages(messages)]
 
 
+_UNTOLD = {"candidate", "eval"}  # roles that both sides of a pair have: which side it is tells more
 _GIVEN = Markup('<p class="lab-none">This answer came with the data: how it was sampled is not stored.</p>')
 _NO_MARKDOWN = Markup('<p class="lab-none">too long to be read as Markdown</p>')
 _TOO_LONG = Markup('<p class="lab-none">too long to mark the differences word by word</p>')
@@ -94,7 +95,7 @@ def _messages(messages: str | None) -> list[dict[str, Any]]:
 def _column(answer: Answer, tag: str, request: "_Request", longest: int) -> Shown:
     text = excerpt(answer.text, longest)
     return Shown(
-        role=answer.role,
+        role=tag if tag and answer.role in _UNTOLD else answer.role,
         model=answer.model,
         raw=text,
         text=Markup("{}").format(visible(text)),

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from pages.charts import COLOURS, DASHES, SERIES, figure_of
 from pages.components import Column, address, card, empty, keyword_chips, link, pill, table
-from pages.lineage_steps import NAMES, VARIANT, steps_of, story
+from pages.lineage_steps import VARIANT, steps_of, story
 from pages.prompt_rows import topic_name
 from pages.run_words import TRAINED, RunWords, words_of_run
 from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, told
@@ -188,7 +188,7 @@ def _story(lab: Lab, run_id: str, prompt_id: str, found: Lineage, start: int) ->
     longest = max(found.n_answers, found.n_pairs)
     return [
         gr.Plot(score_chart(found, f"{run_id} {prompt_id}"), visible=_is_worth_drawing(found)),
-        story(run_id, found, logps) or _no_answers(),
+        story(run_id, found, logps, words_of_run(lab, run_id)) or _no_answers(),
         gr.Row(visible=start > 0 or longest > ANSWERS),
         _part(found, start),
         gr.Button(interactive=start > 0),
@@ -284,7 +284,7 @@ def score_chart(found: Lineage, keep: str) -> go.Figure:
     for place, role in enumerate(DRAWN_ROLES):
         answers = [answer for answer in found.answers if _drawn(answer, role)]
         if answers:
-            name = NAMES.get(role, role)
+            name = TRAINED.roles.get(role, role)
             figure.add_scatter(
                 x=[answer.iteration for answer in answers], y=[answer.scores["total"] for answer in answers], name=name,
                 # plotly reads some HTML in labels

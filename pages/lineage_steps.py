@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from pages.components import Column, card, facts, joined, link, pill, stacked, table
 from pages.diff import as_html, word_diff
+from pages.run_words import TRAINED, RunWords
 from pages.text import count, excerpt, number, signed, visible
 from storage.queries import Answer, Lineage
 from storage.queries.page import Row
@@ -15,7 +16,6 @@ LONGEST = 20_000  # characters of an answer shown
 VARIANT = "-beta="  # in the name of a model of a grid: M_2-beta=4
 MOST_TRIALS = 40
 ROLES = ("gold", "initial", "draft", "improved", "candidate", "eval")
-NAMES = {"eval": "policy"}  # what an evaluation answer is called here
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Step:
     against: str = ""  # what that one is, in words
 
 
-def steps_of(answers: Sequence[Answer]) -> list[Step]:
+def steps_of(answers: Sequence[Answer], words: RunWords = TRAINED) -> list[Step]:
     """The answers in the order they were made, each beside the one before it: a policy's answer beside the policy's before
     it; in a round of pairs the draft beside the initial answer and the improved answer beside the draft; a seed's draft
     beside the draft of the round before. Answers of the grid's losers are left out."""
@@ -35,7 +35,9 @@ def steps_of(answers: Sequence[Answer]) -> list[Step]:
     steps: list[Step] = []
     for answer in sorted(told, key=lambda answer: (answer.iteration, ROLES.index(answer.role), answer.response_id)):
         before = _before(answer, [step.answer for step in steps])
-        steps.append(Step(answer, before, f"{NAMES.get(before.role, before.role)} {before.model}" if before else ""))
+        steps.append(
+            Step(answer, before, f"{words.roles.get(before.role, before.role)} {before.model}" if before else "")
+        )
     return steps
 
 
@@ -54,19 +56,19 @@ def trials_of(answers: Sequence[Answer]) -> list[Answer]:
     return [answer for answer in answers if VARIANT in answer.model]
 
 
-def story(run_id: str, found: Lineage, logps: Sequence[Row]) -> Markup:
+def story(run_id: str, found: Lineage, logps: Sequence[Row], words: RunWords = TRAINED) -> Markup:
     """A page of it: every step on a line of its own, then the pairs, then what else was answered."""
     evals = {(row["response_a"]): row for row in found.evals}
-    steps = steps_of(found.answers)
-    lines = joined(_line(step, evals.get(step.answer.response_id)) for step in steps)
+    steps = steps_of(found.answers, words)
+    lines = joined(_line(step, evals.get(step.answer.response_id), words) for step in steps)
     note = f"{count(len(steps))} answers, each with what changed against the one before it"
     answers = (
         card("Answers", Markup('<ol class="lab-steps-of">{}</ol>').format(lines), note=note) if steps else Markup("")
     )
-    return stacked([answers, _pairs(run_id, found.pairs, logps), _trials(trials_of(found.answers))])
+    return stacked([answers, _pairs(run_id, found.pairs, logps, words), _trials(trials_of(found.answers))])
 
 
-def _line(step: Step, tested: Row | None) -> Markup:
+def _line(step: Step, tested: Row | None, words: RunWords) -> Markup:
     answer = step.answer
     return Markup(
         '<li class="{role}"><header><b>{when}</b><span class="role">{name}</span><span>{model}</span>{outcome}'
@@ -75,7 +77,7 @@ def _line(step: Step, tested: Row | None) -> Markup:
     ).format(
         role=answer.role,
         when=f"round {answer.iteration}" if answer.iteration else "start",
-        name=NAMES.get(answer.role, answer.role),
+        name=words.roles.get(answer.role, answer.role),
         model=answer.model,
         outcome=_outcome(tested),
         total=number(answer.scores.get("total"), 2),
@@ -134,7 +136,7 @@ def _facts(step: Step) -> Markup:
     return facts(told)
 
 
-def _pairs(run_id: str, pairs: Sequence[Row], logps: Sequence[Row]) -> Markup:
+def _pairs(run_id: str, pairs: Sequence[Row], logps: Sequence[Row], words: RunWords) -> Markup:
     """What became of the prompt's pairs: kept, or why not, and what the policies think of them."""
     if not pairs:
         return Markup("")
@@ -148,7 +150,7 @@ def _pairs(run_id: str, pairs: Sequence[Row], logps: Sequence[Row]) -> Markup:
         ),
         Column("", lambda row: link("pairs", "pair →", run=run_id, pair=row["pair_id"])),
     ]
-    return card("Pairs", table(columns, pairs) + _logps(logps), note="kept pairs are what the policy was trained on")
+    return card("Pairs", table(columns, pairs) + _logps(logps), note=words.fate)
 
 
 def _logps(rows: Sequence[Row]) -> Markup:

@@ -24,6 +24,7 @@ from pages.pair_address import (
 from pages.pair_filters import asked_by, chips_html, filter_updates, filter_widgets
 from pages.pair_list import LONGEST, ROWS, list_html, words_of
 from pages.pair_view import View, order_of, pair_html
+from pages.run_words import RunWords, words_of_run
 from pages.shell import QUIET, Lab, Selection, edited, follow, heading, no_runs, nothing_yet, told
 from pages.text import count
 from pages.verdicts import LONGEST_NAME, agreement_html, give, latest_of
@@ -138,7 +139,12 @@ def build(lab: Lab) -> None:
     def fill(chosen: Selection) -> list[Any]:
         wanted = _Wanted("", "", modes_of(chosen.query), asked_of(chosen.query))
         made = _show(lab, chosen.run_id, _named(lab, chosen), wanted)
-        return [*filter_updates(lab, chosen.run_id, wanted.asked), *_mode_values(wanted.modes), "", *made]
+        return [
+            *filter_updates(lab, chosen.run_id, wanted.asked),
+            *_mode_values(wanted.modes, words_of_run(lab, chosen.run_id)),
+            "",
+            *made,
+        ]
 
     def vote(which: str) -> Any:
         @told
@@ -198,8 +204,12 @@ class _Wanted:
         return cls(author, seen, Modes(*values[:6]), asked_by(values[6:]))
 
 
-def _mode_values(modes: Modes) -> list[Any]:
-    return [modes.view, modes.diff, modes.sides, modes.markdown, modes.blind, modes.swap]
+def _mode_values(modes: Modes, words: RunWords) -> list[Any]:
+    """The widgets for the modes; what needs a draft is not offered where there is none."""
+    diffs = [one for one in DIFFS if words.is_drafted or one[1] != "draft"]
+    known = modes.diff if modes.diff in dict(diffs).values() else "rejected"
+    diff, sides = gr.Radio(diffs, value=known), gr.Radio(value=modes.sides, visible=words.is_drafted)
+    return [modes.view, diff, sides, modes.markdown, modes.blind, modes.swap]
 
 
 def _named(lab: Lab, chosen: Selection) -> str | None:

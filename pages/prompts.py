@@ -22,7 +22,10 @@ from synpo_lab.errors import LabError
 from synpo_lab.jobs.mapping import TopicState, find_topics, topic_state
 from synpo_lab.jobs.wording import duration
 
-LEAD = "What the generator G wrote from keyword lists. One keyword of each list is noise: it makes G robust."
+LEAD = (
+    "What is asked. In a run the generator G writes it from keyword lists, in each of which one keyword is noise: that "
+    "makes G robust."
+)
 TABS = {"table": "Table", "topics": "Topics", "map": "Map", "diversity": "Diversity"}
 ON_MAP = 2_000  # prompts drawn
 POLL_SECONDS = 1.0

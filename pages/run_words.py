@@ -27,6 +27,9 @@ class RunWords:
     steps: Mapping[str, str] = field(  # of Filter's waterfall: its ends
         default_factory=lambda: {"generated": "prompts generated", "paired": "pairs", "kept": "to train on"}
     )
+    roles: Mapping[str, str] = field(default_factory=lambda: {"eval": "policy"})  # of answers, where not their own
+    fate: str = "kept pairs are what the policy was trained on"
+    is_drafted: bool = True  # a third answer stands beside the two of a pair
     rows_lost: str = "from generated prompts to the pairs a training reads"
 
 
@@ -37,6 +40,9 @@ IMPORTED = RunWords(
     ends=dict(TRAINED.ends) | {"evaluation": ("opponent", "tested model")},
     orders=ORDERS | {"improved": "widest gain first", "worse": "widest loss first"},
     steps={"generated": "prompts", "paired": "pairs", "kept": "kept"},
+    roles={"eval": "answer", "candidate": "answer"},
+    fate="as the data set has them",
+    is_drafted=False,
     rows_lost="from the prompts of the data set to the pairs kept",
 )
 

@@ -165,6 +165,13 @@ def test_of_imported_annotations_the_prompts_are_listed_and_both_models_scores(h
     assert "long …</a>" in listed
     assert shown(opened, "set", None, StoryQuery(search="LARGER"))[0].count("<tr>") == 2
     assert lineage._asked(opened, Selection("set", {"prompt": "p0"})).kind == "evaluation"
+    run.append([
+        Response(1, "a", "p0", "eval", "ours", "this", 0, "given", "{}"),
+        Pair(1, "pair", "p0", "?", "a", "b", "this", "that", 1.0, 0.0, 1.0, 4, 4, 0.0, True, None, 0.0),
+    ])  # fmt: skip
+    story_of = shown(opened, "set", "p0")[9]
+    assert '<span class="role">answer</span>' in story_of
+    assert "trained" not in story_of
     choices = lineage._filter_updates(opened, "set", StoryQuery())
     assert "judged prompts" in str(choices[1].choices)
     opened.close()

@@ -14,6 +14,7 @@ from pages import pairs, prompt_rows
 from pages.answers import columns_of
 from pages.pair_address import Asked, Modes, asked_of
 from pages.pair_filters import FILTERS, asked_by, chips_html, filter_updates
+from pages.run_words import words_of_run
 from pages.shell import Lab, selection
 from pages.verdicts import LONGEST_NOTE, agreement_html, give
 from storage import StorageFault
@@ -196,6 +197,17 @@ def test_a_very_long_answer_is_cut_and_says_so(tmp_path: Path) -> None:
     assert len(page) < 200_000
     assert "not scored" in page
     made.close()
+
+
+def test_an_imported_pair_offers_no_draft_and_its_sides_are_chosen_and_rejected(lab: Lab, hostile_lab: Lab) -> None:
+    for made, run_id, diffs, drafted in ((lab, RUN, 3, True), (hostile_lab, "hostile", 2, False)):
+        _, diff, sides, *_ = pairs._mode_values(Modes(diff="draft"), words_of_run(made, run_id))
+        assert (len(diff.choices), sides.visible) == (diffs, drafted)
+        assert diff.value == ("draft" if drafted else "rejected")
+    first = first_of(lab)
+    for role in ("candidate", "eval"):
+        found = replace(first, answers=[replace(one, role=role) for one in first.answers if one.role != "draft"])
+        assert [side.role for side in columns_of(found, lab.config(RUN), "", 100)] == ["rejected", "chosen"]
 
 
 def test_an_unknown_pair_and_a_filter_without_pairs_say_what_to_do(lab: Lab, hostile_lab: Lab) -> None:
