@@ -23,7 +23,7 @@ def fork_told(run: RunStatus) -> Markup:
                 "trained them on what it kept itself."
             ).format(origin.iteration)
         )
-    return Markup('<p class="lab-line">{}</p>').format(Markup(" ").join(told))
+    return Markup('<p class="lab-none">{}</p>').format(Markup(" ").join(told))
 
 
 def _taken_over(last: int) -> Markup:

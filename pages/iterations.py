@@ -232,7 +232,7 @@ def _grid(found: list[GridResult]) -> Markup:
 
 def _fate(one: GridResult) -> Markup | str:
     if one.stopped_at is None:
-        return pill(Markup("became M<sub>{}</sub>").format(one.iteration), "kept") if one.won else ""
+        return pill(Markup("<span>became M<sub>{}</sub></span>").format(one.iteration), "kept") if one.won else ""
     word = "stopped at" if one.won is False else "racing, at"
     return pill(f"{word} step {count(one.stopped_at)}", "dropped" if one.won is False else "queued")
 
