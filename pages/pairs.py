@@ -31,6 +31,7 @@ from pages.verdicts import LONGEST_NAME, agreement_html, give, latest_of
 from storage.export.notes import NoteFormat, export_notes
 from storage.queries import Neighbours, PairQuery
 from storage.queries.one_prompt import one_prompt, pair_of_prompt
+from storage.queries.page import Row
 from storage.queries.pairs import (
     neighbours,
     pair,
@@ -49,6 +50,7 @@ LEAD = (
     "Each pair trains the policy to prefer one answer over the other. Read them, mark what differs, say what you think."
 )
 ALL = "all"
+BY_GAP = {"gap", "gap-up"}
 DIFFS = [("rejected and chosen", "rejected"), ("draft and improved", "draft"), ("off", "off")]
 # The address follows what is shown; and once something is, the reader's name comes from this browser.
 FOLLOW = "(here, typed, kept) => { labAddress(JSON.parse(here || '{}')); return typed || kept || typed; }"
@@ -274,7 +276,7 @@ def _one(lab: Lab, order: _Order, pair_id: str, beside: Neighbours, wanted: _Wan
     chat = lab.latest(("chat", order.run_id), None, lambda: _chat(lab, order.run_id, config))
     view = View(order.run_id, found, config, chat, asked_prompt, wanted.modes, hidden, why)
     here = _here(order.run_id, pair_id, wanted)
-    place = _place(f"{count(beside.position + 1)} of {count(beside.total)}", here)
+    place = _place(f"{count(beside.position + 1)} of {count(beside.total)}", here, _unscored(order, found.pair, wanted))
     return [
         pair_html(view),
         place,
@@ -304,7 +306,9 @@ def _list(
     last = min(offset + ROWS, page.total)
     return [
         rows,
-        _place(f"{count(offset + 1)} to {count(last)} of {count(page.total)}", here),
+        _place(
+            f"{count(offset + 1)} to {count(last)} of {count(page.total)}", here, _unscored(order, page.rows[0], wanted)
+        ),
         pair_id,
         before,
         after,
@@ -342,10 +346,18 @@ def _here(run_id: str | None, pair_id: str | None, wanted: _Wanted) -> dict[str,
     return {"run": run_id, "prompt": None, **dict.fromkeys(NAMES), **told, "pair": pair_id}
 
 
-def _place(words: str, here: Mapping[str, str | None]) -> Markup:
-    return Markup('<p class="lab-place">{} · <a href="{}" id="permalink">permalink</a></p>').format(
-        words, address("pairs", **here)
+def _place(words: str, here: Mapping[str, str | None], hint: Markup) -> Markup:
+    return Markup('<p class="lab-place">{} · <a href="{}" id="permalink">permalink</a>{}</p>').format(
+        words, address("pairs", **here), hint
     )
+
+
+def _unscored(order: _Order, row: Row, wanted: _Wanted) -> Markup:
+    """That the order by gap says nothing of pairs nobody scored, and one that does."""
+    if order.sort not in BY_GAP or row["gap"] is not None:
+        return Markup("")
+    there = pairs_address(order.run_id, order.query, sort="length-change", **written_modes(wanted.modes))
+    return Markup(' · not scored, so this order says nothing: <a href="{}">by length change</a>').format(there)
 
 
 def _none(lab: Lab, run_id: str, pair_id: str | None) -> Markup:

@@ -210,6 +210,18 @@ def test_an_imported_pair_offers_no_draft_and_its_sides_are_chosen_and_rejected(
         assert [side.role for side in columns_of(found, lab.config(RUN), "", 100)] == ["rejected", "chosen"]
 
 
+def test_that_an_order_by_gap_says_nothing_of_pairs_without_scores_is_told(lab: Lab, home: Path) -> None:
+    run = open_store(home).create_run("set", "recipe: import\n", {"recipe": "import", "created_at": 1.0})
+    run.append([Pair(1, "q" * 16, "p", "?", "c", "r", "yes", "no", None, None, None, 3, 2, 0.0, True, None, 0.0)])
+    set_state(run.folder, "imported")
+    unscored = Lab(home)
+    for view in ("pair", "list"):
+        assert "sort=length-change" in shown(unscored, None, run_id="set", view=view)[1]
+        assert "says nothing" not in shown(unscored, None, Asked(sort="similarity"), run_id="set", view=view)[1]
+        assert "says nothing" not in shown(lab, None, view=view)[1]
+    unscored.close()
+
+
 def test_an_unknown_pair_and_a_filter_without_pairs_say_what_to_do(lab: Lab, hostile_lab: Lab) -> None:
     assert "no pair nobody" in shown(lab, "nobody")[0]
     assert "No pair passes these filters" in shown(lab, None, Asked(PairQuery(min_gap=99.0)))[0]
