@@ -40,6 +40,8 @@ from synpo_lab.report import around, interval
 LEAD = "What did run B change against run A, and what came of it? A is picked above, B below."
 LONGEST = 300  # characters of a config value shown
 Rows = dict[int, IterationOverview]
+_ONE_RUN = empty("One run alone", "Pick another run as B: a fork of this one, a baseline, another seed.")
+_ONE_DATA_SET = empty("One data set alone", "Pick what to hold it against as B: another data set, or a run.")
 _NO_TRAINING = card(
     "What was changed",
     Markup(
@@ -115,7 +117,7 @@ def _shown(lab: Lab, one: str | None, two: str | None) -> list[Any]:
     if first is None:
         return _only(no_runs(lab))
     if second is None or first.run_id == second.run_id:
-        return _only(empty("One run alone", "Pick another run as B: a fork of this one, a baseline, another seed."))
+        return _only(_ONE_DATA_SET if is_data_set(first) else _ONE_RUN)
     alive = is_alive(first) or is_alive(second)
     return [
         "", gr.Column(visible=True), *_panels(lab, first, second), *again_of(lab, second.run_id),

@@ -124,6 +124,7 @@ def test_a_data_set_is_compared_by_what_it_is_not_as_a_training(two_runs: Path, 
     imported(tmp_path, "judged", [JUDGED], home="two")
     lab = Lab(tmp_path / "two")
     assert compare._both(lab, Selection("judged", {})) == ("judged", None)
+    assert "One data set alone" in compare._shown(lab, "judged", None)[0]
     one, two = lab.run(A), lab.run("judged")
     assert one is not None
     assert two is not None
