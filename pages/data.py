@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -127,7 +128,7 @@ def build(lab: Lab) -> None:
                 found = look(paths, format, mapping_of(columns), at_most=LOOKED_AT)
                 found.check()
         except LabError as error:
-            return [problem(visible(error.message), visible(error.hint)), gr.Button(interactive=False), name]
+            return [wrong(error, upload), gr.Button(interactive=False), name]
         return [_look(found), gr.Button(interactive=True), name or default_name(paths)]
 
     @guard
@@ -137,7 +138,7 @@ def build(lab: Lab) -> None:
                 config = import_config(paths_of(path, second, upload), format, mapping_of(columns))
                 added = start_import(lab.home, name.strip(), config)
         except LabError as error:
-            return [problem(visible(error.message), visible(error.hint)), gr.Button(), gr.Dropdown(), *_list(lab)]
+            return [wrong(error, upload), gr.Button(), gr.Dropdown(), *_list(lab)]
         said = _started(name) if added else _same(name)
         return [said, gr.Button(interactive=False), picked(lab, name.strip()), *_list(lab, name.strip())]
 
@@ -180,6 +181,14 @@ def build(lab: Lab) -> None:
     started.then(None, picker, None, js="(run) => { labAddress({run}); }", **QUIET)
     stop.click(stop_it, which, shown, **QUIET)
     delete.click(delete_it, which, [picker, *shown], js=CONFIRM, **QUIET)
+
+
+def wrong(error: LabError, uploaded: Sequence[str] | None) -> Markup:
+    """The mistake in words; of an uploaded file the name, not where the server put it."""
+    message = error.message
+    for path in uploaded or []:
+        message = message.replace(path, Path(path).name)
+    return problem(visible(message), visible(error.hint))
 
 
 def _how_to(uploads_only: bool) -> Markup:

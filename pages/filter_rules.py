@@ -152,7 +152,10 @@ def rules_of(values: Sequence[Any]) -> FilterConfig:
     """The filter the widgets say. ConfigError when it cannot be."""
     switches, sliders, others = values[: len(CUTS)], values[len(CUTS) : 2 * len(CUTS)], values[2 * len(CUTS) :]
     rules = {cut.rule: slider if on else None for cut, on, slider in zip(CUTS, switches, sliders, strict=True)}
-    return parse({"filter": rules | dict(zip(OTHERS, others, strict=True))}, where="this filter").filter
+    try:
+        return parse({"filter": rules | dict(zip(OTHERS, others, strict=True))}, where="this filter").filter
+    except ConfigError as error:  # its hint is about a file of keys
+        raise ConfigError(error.message, hint="mend the rule that is named, or empty its field") from None
 
 
 def updates(rules: FilterConfig, found: Mapping[str, Histogram] | None = None) -> list[Any]:

@@ -195,7 +195,10 @@ class _Child:
             self._write(json.dumps(message).encode() + b"\n")
             answer: dict[str, Any] = json.loads(self._line(deadline))
         except TimeoutError:
-            self.kill(f"the query took longer than {limit:g} s and was stopped", "ask for less, or give a longer limit")
+            self.kill(
+                f"the query took longer than {limit:g} s and was stopped",
+                "ask for less; `synpo-lab query --seconds` gives it longer",
+            )
             raise self.bury() from None
         except (OSError, json.JSONDecodeError):
             if self._why is not None:

@@ -107,7 +107,7 @@ class Look:
             said = f"; {first.place}: {first.why}" if first else ""
             raise DataError(
                 f"none of the {self.tally.rows:,} rows can be taken{said}",
-                hint="name the format with --format, or a column with --map prompt=COLUMN",
+                hint="name the format (--format; on the page Data: Format), or a column: prompt=COLUMN (--map; Columns)",
             )
 
     def told(self) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _named(format: str, columns: Mapping[str, str], names: list[str]) -> Format:
     if missing := [target for target in chosen.needs if target not in columns]:
         raise DataError(
             f"the format {format} needs {_listed(missing)}; the columns are {_listed(names)}",
-            hint=f"say where it is, for example --map {missing[0]}={names[0] if names else 'COLUMN'}",
+            hint=f"say where it is: {missing[0]}={names[0] if names else 'COLUMN'} (--map; on the page Data: Columns)",
         )
     return chosen
 

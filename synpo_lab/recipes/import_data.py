@@ -37,7 +37,8 @@ def run(config: RunConfig, run: Run) -> None:
         if not gatherer.tally.taken:
             raise DataError(
                 f"none of the {gatherer.tally.rows:,} rows could be taken: {_first_refusal(gatherer)}",
-                hint="look at it with `synpo-lab import PATH --dry-run`; --map prompt=COLUMN says what is what",
+                hint="look at it first (`synpo-lab import PATH --dry-run`, or the page Data); what is what: prompt=COLUMN "
+                "(--map; Columns)",
             )
         _check_unchanged(plan, stamps)
         rows = staging.rows

@@ -13,8 +13,10 @@ from pages import data, data_set, iterations, overview
 from pages.shell import Lab, nothing_yet
 from storage.state import set_state
 from synpo_lab import recipes
+from synpo_lab.errors import LabError
 from synpo_lab.home import open_home, open_store
 from synpo_lab.importing.launching import import_config
+from synpo_lab.importing.look import look
 from synpo_lab.run import Run
 
 HOSTILE = "<script>alert('x')</script>\0<b>"
@@ -199,3 +201,16 @@ def test_of_two_files_the_first_is_the_rejected_side(lab: Lab, tmp_path: Path) -
     assert "first file&#39;s rejected" in report
     chosen, rejected = report.index("new answer"), report.index("old answer")
     assert chosen < rejected
+
+
+def test_what_is_wrong_with_an_upload_names_the_file_and_the_page_s_own_fields(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"nothing": 1}\n')
+    with pytest.raises(LabError) as caught:
+        look([str(path)], "trl", {})
+    told = data.wrong(caught.value, [str(path)])
+    assert str(tmp_path) not in told
+    assert "Columns" in told
+    missing = data.wrong(LabError(f"{path}: no such file"), [str(path)])
+    assert "rows.jsonl: no such file" in missing
+    assert str(tmp_path) in data.wrong(LabError(f"{path}: no such file"), None)  # a path that was typed is theirs

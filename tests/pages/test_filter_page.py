@@ -260,6 +260,12 @@ def test_keeping_more_is_said_to_raise_or_lower_the_length_bias(lab: Lab) -> Non
     assert "Keeping" not in numbers(lab, lab.config(RUN).filter)["like"]
 
 
+def test_a_rule_that_makes_no_sense_points_at_its_field_and_at_no_command() -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules_of([*widget_values(FilterConfig())[:-1], "(SELECT 1)"])
+    assert caught.value.hint == "mend the rule that is named, or empty its field"
+
+
 def test_a_filter_is_kept_under_a_name_offered_and_refused_a_bad_name(lab: Lab, full_home: Path) -> None:
     said, *choices = filter_use._saved(lab, "kept for the test", FilterConfig(min_gap=0.4), filter_use.OWN)
     assert "filters/kept for the test.yaml" in said
