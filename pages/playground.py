@@ -232,10 +232,11 @@ def _question(
 
 def _answer(lab: Lab, playground: Playground, stops: Stops, talked: Talk, question: Question) -> Iterator[list[Any]]:
     """The answers as they come. What goes wrong is told in their place, and nothing said before is lost."""
-    last = talked
+    last, cold = talked, playground.pid is None
     try:
         for last in _growing(lab, playground, stops, talked, question):
-            yield [last, _talked(last, waiting=question), gr.Row(visible=False), gr.skip()]
+            loading = cold and last.turns == talked.turns
+            yield [last, _talked(last, waiting=question, loading=loading), gr.Row(visible=False), gr.skip()]
     except LabError as error:
         yield [last, _talked(last) + problem(error.message, error.hint), gr.Row(visible=False), gr.skip()]
         return
@@ -286,15 +287,16 @@ def _shown(lab: Lab, talked: Talk) -> list[Any]:
     return [talked, _talked(talked), gr.Row(visible=can_vote), _wins(lab, talked.run_id)]
 
 
-def _talked(talked: Talk, waiting: Question | None = None) -> Markup:
-    """The conversation, a row a turn, a column a model."""
+def _talked(talked: Talk, waiting: Question | None = None, *, loading: bool = False) -> Markup:
+    """The conversation, a row a turn, a column a model. `loading`: no model is in memory yet."""
     told_turns = [_turn(talked, place, one) for place, one in enumerate(talked.turns)]
     if waiting is not None:
         at_work = talked.turns[-1] if talked.turns and talked.turns[-1].question is waiting else None
         missing = [name for name in talked.models if at_work is None or at_work.of(name) is None]
         names = [_title(talked, name, hide=talked.blind) for name in missing[:1]]
         if missing:
-            note = Markup("<p class='lab-line'>{} is answering …</p>").format(joined(names))
+            work = "is being loaded, then it answers: the first question takes longer" if loading else "is answering"
+            note = Markup("<p class='lab-line'>{} {} …</p>").format(joined(names), work)
             asked = _asked(waiting) if at_work is None else Markup("")
             told_turns.append(asked + note)
     return joined(told_turns)

@@ -23,8 +23,8 @@ HOSTILE = "<script>alert(1)</script>\0"
 class Models:
     """Answers at once with hostile text, or fails."""
 
-    def __init__(self, reply: Reply | None = None, *, dies: bool = False) -> None:
-        self._reply, self._dies = reply, dies
+    def __init__(self, reply: Reply | None = None, *, dies: bool = False, pid: int | None = 1) -> None:
+        self._reply, self._dies, self.pid = reply, dies, pid
 
     def ask(self, ask: Ask, given_up: Any = None) -> Reply:
         if self._dies:
@@ -57,6 +57,18 @@ def test_answers_stand_side_by_side_as_text(lab: Lab) -> None:
     assert "B · M_1" in answers
     assert voting.visible
     assert len(talk.turns) == 1
+
+
+def test_the_first_question_says_that_a_model_is_being_loaded(lab: Lab) -> None:
+    def told(pid: int | None) -> list[str]:
+        models: Any = Models(pid=pid)
+        talk = Talk("toy", ("M_0", "M_1"))
+        return [str(shown[1]) for shown in playground._answer(lab, models, Stops(), talk, Question("hi"))]
+
+    first, second, _, last = told(None)
+    assert "M_0 is being loaded" in first
+    assert "M_1 is answering" in second
+    assert "loaded" not in second + last + "".join(told(7))
 
 
 def test_blind_answers_hide_who_wrote_them_until_the_vote(lab: Lab) -> None:
