@@ -181,7 +181,7 @@ def span(number: str, found: Histogram, value: float | None = None) -> tuple[flo
     group = GROUPS[number]
     ends = found.edges[:1] + found.edges[-1:]
     if number == "length_ratio":
-        ends = [min(max(2**end, 0.01), 100.0) for end in ends]
+        ends = [min(max(2**end, 0.01), 1_000.0) for end in ends]
     known = [Decimal(end) for end in (*ends, *([] if value is None else [value]))] or [
         Decimal(group.low),
         Decimal(group.high),
@@ -198,7 +198,9 @@ def place(number: str, value: float) -> float:
 
 def told(number: str, at: float) -> str:
     """A place on the axis of a histogram in words."""
-    return f"{2**at:.2g}×" if number == "length_ratio" else f"{at:.3g}"
+    if number != "length_ratio":
+        return f"{at:.3g}"
+    return f"{2**at:,.0f}×" if 2**at >= 100 else f"{2**at:.2g}×"
 
 
 def pair_rules(rules: FilterConfig) -> PairFilter:

@@ -107,7 +107,7 @@ def build(lab: Lab) -> None:
         topics = gr.HTML(elem_id="filter-topics", elem_classes="hide-empty")
         with gr.Row(elem_classes="lab-pager"):
             fate = gr.Dropdown(
-                label="Rows", choices=[CHANGED], value=CHANGED, elem_id="filter-fate", scale=0, min_width=380
+                label="Rows", choices=[CHANGED], value=CHANGED, elem_id="filter-fate", scale=0, min_width=470
             )
             back = gr.Button("← Previous", size="sm", scale=0, min_width=110, elem_id="filter-back")
             forth = gr.Button("Next →", size="sm", scale=0, min_width=110, elem_id="filter-forth")

@@ -94,10 +94,15 @@ def condition_over(rules: PairFilter) -> tuple[frozenset[str], str]:
     return (columns_of(rules.where), condition_sql(rules.where)) if rules.where else (frozenset(), "true")
 
 
+_NO_REASON = "CAST(NULL AS VARCHAR)"
+
+
 def kept_sql(rules: PairFilter, run_id: str) -> str:
     """The same filter as a whole query for people: the ids of the pairs of a run that it keeps, values written out."""
     values = {name: _literal(value) for name, value in rules.bound().items()}
-    return f"SELECT pair_id\nFROM pairs\nWHERE run_id = {_literal(run_id)} AND {_case(rules, values)} IS NULL"
+    of_run = f"SELECT pair_id\nFROM pairs\nWHERE run_id = {_literal(run_id)}"
+    reason = _case(rules, values)
+    return of_run if reason == _NO_REASON else f"{of_run} AND {reason} IS NULL"
 
 
 def drop_reasons(pairs: Sequence[Any], rules: PairFilter, notes: Sequence[Any] = ()) -> list[str | None]:
@@ -135,7 +140,7 @@ def _case(
     if rules.where:
         stated.append((f"{condition or condition_sql(rules.where)} IS NOT TRUE", "condition"))
     whens = [f"\n    WHEN {refuses} THEN {told(reason)}" for refuses, reason in stated]
-    return f"CASE{''.join(whens)}\nEND" if whens else "CAST(NULL AS VARCHAR)"
+    return f"CASE{''.join(whens)}\nEND" if whens else _NO_REASON
 
 
 def _rules(rules: PairFilter, values: dict[str, str], prefix: str) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The filter page: what the widgets say, what is drawn of it, and that all of it is one filter."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,18 @@ import pytest
 from hypothesis import given
 
 from pages import filter_rules, filter_told, filter_use, thresholds
-from pages.filter_rules import CUTS, GROUPS, CutSlider, asked_rules, pair_rules, rules_of, span, updates, written_rules
+from pages.filter_rules import (
+    CUTS,
+    GROUPS,
+    CutSlider,
+    asked_rules,
+    pair_rules,
+    rules_of,
+    span,
+    told,
+    updates,
+    written_rules,
+)
 from pages.rule_histogram import rule_histogram
 from pages.run_words import IMPORTED
 from pages.shell import Lab, Selection
@@ -258,6 +270,12 @@ def test_keeping_more_is_said_to_raise_or_lower_the_length_bias(lab: Lab) -> Non
     assert "Keeping more <b>" in told
     assert "the length bias" in told
     assert "Keeping" not in numbers(lab, lab.config(RUN).filter)["like"]
+
+
+def test_a_large_length_ratio_is_told_as_a_number_and_can_be_cut() -> None:
+    assert [told("length_ratio", at) for at in (math.log2(190), 14.0, 1.0, -3.0)] == ["190×", "16,384×", "2×", "0.12×"]
+    found = Histogram([-1.0, math.log2(190)], [1], [1], 0)
+    assert span("length_ratio", found) == (0.5, 190.0)
 
 
 def test_a_rule_that_makes_no_sense_points_at_its_field_and_at_no_command() -> None:
