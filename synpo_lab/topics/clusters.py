@@ -1,6 +1,7 @@
 """Topics: k-means on unit vectors, and labels by c-TF-IDF."""
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from synpo_lab.keywords import is_stopword
 from synpo_lab.topics.vectors import VOCABULARY, Dense
-from synpo_lab.topics.words import words
+from synpo_lab.topics.words import LONGEST_TEXT, words
 
 Numbers = NDArray[np.int64]
 
@@ -57,6 +58,11 @@ def _centres(rows: Dense, number: int) -> Dense:
     return np.asarray(found.cluster_centers_[np.argsort(-sizes, kind="stable")], np.float32)
 
 
+# Tags and entities of HTML in a prompt are no words; and what every other prompt says tells no topic from another.
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]{0,300}>|&(?:[a-zA-Z]{2,8}|#\d{1,6});")
+_ASKING = frozenset("following given help know make need tell thing things use used using want way".split())
+
+
 def labels(texts: Sequence[str], topics: Numbers, number: int) -> list[str]:
     """A label for each of topics 0 to number - 1: the words with the highest c-TF-IDF.
 
@@ -66,8 +72,8 @@ def labels(texts: Sequence[str], topics: Numbers, number: int) -> list[str]:
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    counter = CountVectorizer(analyzer=words, max_features=VOCABULARY)
-    if not any(words(text) for text in texts):
+    counter = CountVectorizer(analyzer=_told_words, max_features=VOCABULARY)
+    if not any(_told_words(text) for text in texts):
         return [WORDLESS] * number
     counts = counter.fit_transform(texts)
     by_topic = np.stack([np.asarray(counts[topics == topic].sum(0), float).ravel() for topic in range(number)])
@@ -78,10 +84,20 @@ def labels(texts: Sequence[str], topics: Numbers, number: int) -> list[str]:
     return [_label(row, names) for row in weights]
 
 
+def _told_words(text: str) -> list[str]:
+    return words(_MARKUP.sub(" ", text[:LONGEST_TEXT]))
+
+
 def _label(weights: NDArray[np.float64], names: NDArray[np.str_]) -> str:
     ranked = [str(names[place]) for place in np.argsort(-weights, kind="stable")[:50] if weights[place] > 0]
-    telling = [word for word in ranked if not is_stopword(word) and not word.isdigit() and not _is_letter(word)]
+    telling = [word for word in ranked if not _is_function_word(word) and not word.isdigit() and not _is_letter(word)]
     return ", ".join((telling or ranked)[:LABEL_WORDS]) or WORDLESS
+
+
+def _is_function_word(word: str) -> bool:
+    """Words that any request is made of, and contractions of them: "i'm", "don't"."""
+    stem = word.replace("’", "'").partition("'")
+    return is_stopword(word) or word in _ASKING or (bool(stem[1]) and (is_stopword(stem[0]) or stem[2] == "t"))
 
 
 def _is_letter(word: str) -> bool:

@@ -77,3 +77,15 @@ def test_equal_texts_stand_at_one_place_and_unlike_kinds_apart() -> None:
     fruit, lists = places[: 2 * FEWEST : 2], places[1 : 2 * FEWEST : 2]
     across = np.linalg.norm(fruit.mean(0) - lists.mean(0))
     assert across > 2 * max(np.linalg.norm(kind - kind.mean(0), axis=1).mean() for kind in (fruit, lists))
+
+
+def test_a_label_has_no_markup_and_no_words_every_request_is_made_of() -> None:
+    texts = ["I'm told: know <br><br/>&nbsp; I want, given the following, volcano &amp; lava"] * 3
+    texts += ["don't use <b class='x'>trumpet</b> music; tell what’s needed, a < b and c > d"] * 3
+    one, other = labels(texts, np.array([0, 0, 0, 1, 1, 1]), 2)
+    assert {"volcano", "lava"} <= set(one.split(", "))
+    assert {"trumpet", "music"} <= set(other.split(", "))
+    assert labels(["<br>", "&nbsp;"], np.array([0, 0]), 1) == [WORDLESS]
+    assert not {"br", "nbsp", "amp", "class", "i'm", "know", "want", "given", "don't"} & set(
+        f"{one}, {other}".split(", ")
+    )
