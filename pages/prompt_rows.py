@@ -193,12 +193,13 @@ def _status(row: Row) -> Markup:
 
 
 def _links(run_id: str, row: Row) -> Markup:
+    """Where the prompt's story goes on; an arrow stays on the line of its word."""
     if row["status"] == "dropped":
         return Markup("")
-    to_lineage = link("lineage", "lineage →", run=run_id, prompt=row["prompt_id"])
+    to_lineage = link("lineage", "lineage\u00a0→", run=run_id, prompt=row["prompt_id"])
     if row["status"] != "kept":
         return to_lineage
-    return joined([link("pairs", "pair →", run=run_id, prompt=row["prompt_id"]), Markup("<br>"), to_lineage])
+    return joined([link("pairs", "pair\u00a0→", run=run_id, prompt=row["prompt_id"]), Markup("<br>"), to_lineage])
 
 
 def nothing_found(lab: Lab, run_id: str) -> Markup:

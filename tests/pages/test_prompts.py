@@ -240,3 +240,8 @@ def test_without_topics_drift_still_counts_words_and_duplicates(lab: Lab) -> Non
 
 def test_without_prompts_the_tab_says_so(empty_lab: Lab) -> None:
     assert "No prompts yet" in prompt_diversity.drawn(empty_lab, None)[0]
+
+
+def test_the_links_of_a_row_do_not_break_before_their_arrow() -> None:
+    told = prompt_rows._links("run", {"status": "kept", "prompt_id": "p"})
+    assert re.findall(">([^<]+)</a>", told) == ["pair\u00a0→", "lineage\u00a0→"]
