@@ -26,7 +26,7 @@ from pages.shell import (
     selection,
     told,
 )
-from pages.text import count, excerpt, moment, number, percent, signed, visible
+from pages.text import beginning, count, moment, number, percent, signed, visible
 from storage.queries import IterationOverview, PairQuery, evals_page, grid_results, pairs_page, suites
 from synpo_lab import config
 from synpo_lab.jobs import RunStatus, launch
@@ -194,7 +194,7 @@ def _sides_of_eval(row: dict[str, Any]) -> tuple[Side, Side]:
 def _two_answers(prompt: str, before: Side, after: Side) -> Markup:
     found = word_diff(before[1], after[1])
     texts = [as_html(spans) for spans in found] if found else [visible(before[1]), visible(after[1])]
-    asked = Markup('<p class="lab-prompt" dir="auto">{}</p>').format(visible(excerpt(prompt, 400)))
+    asked = Markup('<p class="lab-prompt" dir="auto">{}</p>').format(visible(beginning(prompt, 400)))
     return asked + joined(
         Markup('<div class="lab-answer {}"><span>{}</span><p dir="auto">{}</p><b>{}</b></div>').format(
             css, name, text, number(score, 2)

@@ -178,3 +178,9 @@ def test_every_public_table_is_described(lab: Lab) -> None:
     shown = sql._schema()
     for name in ("runs", "prompts", "pairs", "evals", "train_steps", "notes"):
         assert f"<summary><b>{name}</b>" in shown
+
+
+def test_a_long_prompt_of_an_example_claims_no_length_it_was_cut_to() -> None:
+    told = overview._two_answers("x" * 600, ("rejected", "a", 0.1), ("chosen", "b", 0.9))
+    assert "x …</p>" in told
+    assert "in all" not in told
