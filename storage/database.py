@@ -16,8 +16,10 @@ import duckdb
 import pyarrow as pa
 
 from storage import schema, sources
+from storage.catalogue import public_views
 from storage.errors import StorageFault
 from storage.folders import RunFolders
+from storage.lookup import Lookup
 from storage.narrow import FOUND, PAIRS, Narrow, NarrowPairs
 from storage.pair_filter import PairFilter
 from storage.sandbox_worker import damage
@@ -54,6 +56,7 @@ class Database:
         self._made: list[str] = []
         self._shown: list[sources.RunRow] | None = None
         self._damaged: set[Path] = set()
+        self._lookup = Lookup(self._connection)
         self._narrow = NarrowPairs(self._connection, store.runs_folder)
         self._known: OrderedDict[Hashable, tuple[Stamp, Any]] = OrderedDict()
         self.refresh()
@@ -94,6 +97,31 @@ class Database:
             return self._asked(ask)
         except duckdb.CatalogException:  # another thread made room meanwhile
             return self._asked(ask)
+
+    def rows_of(
+        self,
+        run_id: str,
+        table: str,
+        column: str,
+        values: Sequence[str],
+        sql: str,
+        parameters: Parameters | None = None,
+    ) -> list[dict[str, Any]]:
+        """All rows of a query that reads of the public `table` only rows of one run whose `column` is among `values`.
+
+        They are found by an index in memory, see lookup.py; the query says the same condition, as it would without one.
+        """
+
+        def ask() -> list[dict[str, Any]]:
+            self.refresh()
+            places = self._lookup.places(run_id, table, column, values, self._stamp(run_id, table))
+            if places is None:
+                return self._rows(sql, parameters)
+            view = public_views()[table].sql.partition(" AS\n")[2]
+            rows = view.replace(f"parts.{table}", f"({sources.rows_at(self.store, table, places)})")
+            return self._rows(f"WITH {table} AS ({rows})\n{sql}", parameters)
+
+        return self._asked(ask)
 
     def narrow_pairs(self, run_id: str, rules: PairFilter | None = None) -> Narrow:
         """What `pair_rows` reads."""

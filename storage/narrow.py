@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 
 from storage.pair_filter import PairFilter, condition_over
+from storage.quoting import enum, quoted
 
 MOST_ROWS = 3_000_000
 BINS = 40
@@ -137,7 +138,7 @@ class NarrowPairs:
         table = f"narrow.pairs_{self._made}"
         parts = [part for (part,) in cursor.execute(_PARTS, {"run_id": run_id}).fetchall()]
         # As one name out of few, a run's id and a part's path weigh one or two bytes a row.
-        few = f"CAST(run_id AS {_enum([run_id])}) AS run_id, CAST(part AS {_enum(parts)}) AS part"
+        few = f"CAST(run_id AS {enum([run_id])}) AS run_id, CAST(part AS {enum(parts)}) AS part"
         small = "CAST(place AS INTEGER) AS place"
         cursor.execute("CREATE SCHEMA IF NOT EXISTS narrow")
         cursor.execute(f"CREATE TABLE {table} AS SELECT * REPLACE ({few}, {small}) FROM ({selected})")
@@ -181,7 +182,7 @@ def _select(key: Key, scales: dict[str, Scale | None]) -> str:
 SELECT * EXCLUDE ({", ".join(sorted(TEXTS))}) REPLACE (coalesce(duplicate, false) AS duplicate),
     {", ".join(bins)}, {f"{condition} IS TRUE" if condition else "true"} AS meets
 FROM {PAIRS}
-WHERE run_id = {_quoted(run_id)}"""
+WHERE run_id = {quoted(run_id)}"""
 
 
 def _bin(number: str, scale: Scale | None) -> str:
@@ -195,11 +196,3 @@ def _bin(number: str, scale: Scale | None) -> str:
         WHEN {number} >= {low} + ({guess} + 1) * {width} THEN 1
         ELSE 0
     END)) END AS UTINYINT)"""
-
-
-def _enum(names: list[str]) -> str:
-    return f"ENUM({', '.join(map(_quoted, names))})"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from storage import schema
 from storage.catalogue import public_views
+from storage.quoting import quoted
 from storage.store import Store
 
 _SQL_TYPES = {
@@ -169,11 +170,11 @@ def _chosen(source: Source) -> str:
 
 
 def _reader(source: Source, files: list[str]) -> str:
-    listed = f"[{', '.join(map(_quoted, files))}]"
+    listed = f"[{', '.join(map(quoted, files))}]"
     if source.is_parquet:
         options = "union_by_name = true, hive_partitioning = false, filename = true, file_row_number = true"
         return f"read_parquet({listed}, {options})"
-    columns = ", ".join(f'"{name}": {_quoted(kind)}' for name, kind in source.columns.items())
+    columns = ", ".join(f'"{name}": {quoted(kind)}' for name, kind in source.columns.items())
     options = "format = 'newline_delimited', ignore_errors = true, maximum_object_size = 67108864"
     filename = "" if source.run_at is None else ", filename = true"
     return f"read_json({listed}, columns = {{{columns}}}, {options}{filename})"
@@ -186,7 +187,3 @@ def declared(columns: dict[str, str]) -> str:
 
 def _declarations(columns: dict[str, str]) -> Iterator[str]:
     return (f'"{name}" {kind}' for name, kind in columns.items())
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -120,7 +120,7 @@ def answers_of_pair(
 ) -> list[Answer]:
     """Both sides of a pair, and the first gold, initial, draft and improved answer beside them."""
     which = {"run_id": run_id, "prompt_id": prompt_id, "iteration": iteration, "sides": list(sides)}
-    return _scored(database, run_id, database.rows(_OF_PAIR, which))
+    return _scored(database, run_id, database.rows_of(run_id, "responses", "prompt_id", [prompt_id], _OF_PAIR, which))
 
 
 def response_detail(database: Database, run_id: str, response_id: str) -> ResponseDetail | None:
@@ -138,14 +138,15 @@ def lineage(database: Database, run_id: str, prompt_id: str, offset: int = 0) ->
     """What became of one prompt, iteration by iteration? At most ANSWERS answers and pairs, from `offset` on."""
     which = {"run_id": run_id, "prompt_id": prompt_id}
     window = which | {"limit": ANSWERS, "offset": offset}
-    answers, n_answers = _counted(database.rows(_OF_PROMPT, window))
+    of_prompt = database.rows_of(run_id, "responses", "prompt_id", [prompt_id], _OF_PROMPT, window)
+    answers, n_answers = _counted(of_prompt)
     pairs, n_pairs = _counted(database.pair_rows(run_id, _PAIRS, window))
     ids = [row["response_id"] for row in answers]
     return Lineage(
-        prompt=database.row(_PROMPT, which),
+        prompt=next(iter(database.rows_of(run_id, "prompts", "prompt_id", [prompt_id], _PROMPT, which)), None),
         answers=_scored(database, run_id, answers),
         pairs=pairs,
-        evals=database.rows(_EVALS, which | {"ids": ids}),
+        evals=database.rows_of(run_id, "evals", "prompt_id", [prompt_id], _EVALS, which | {"ids": ids}),
         n_answers=n_answers,
         n_pairs=n_pairs,
     )
@@ -159,7 +160,8 @@ def _counted(rows: list[Row]) -> tuple[list[Row], int]:
 def _scored(database: Database, run_id: str, rows: list[Row]) -> list[Answer]:
     ids = [row["response_id"] for row in rows]
     scores: dict[str, list[Row]] = {}
-    for score in database.rows(_SCORES, {"run_id": run_id, "ids": ids}) if ids else []:
+    which = {"run_id": run_id, "ids": ids}
+    for score in database.rows_of(run_id, "scores", "response_id", ids, _SCORES, which) if ids else []:
         scores.setdefault(score["response_id"], []).append(score)
     return [
         Answer(**{**row, "sampling": json.loads(row["sampling"] or "{}")}, scores=_by_aspect(scores, row))

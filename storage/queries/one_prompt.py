@@ -16,7 +16,8 @@ SELECT pair_id FROM parts.pairs WHERE run_id = $run_id AND prompt_id = $prompt_i
 
 def one_prompt(database: Database, run_id: str, prompt_id: str) -> Row | None:
     """Which keywords was it written from, and what became of it? None when the run has no such prompt."""
-    return database.row(_PROMPT, {"run_id": run_id, "prompt_id": prompt_id})
+    which = {"run_id": run_id, "prompt_id": prompt_id}
+    return next(iter(database.rows_of(run_id, "prompts", "prompt_id", [prompt_id], _PROMPT, which)), None)
 
 
 def pair_of_prompt(database: Database, run_id: str, prompt_id: str) -> str | None:

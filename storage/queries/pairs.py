@@ -174,14 +174,15 @@ def pair(database: Database, run_id: str, pair_id: str) -> PairDetail | None:
     found = whole_pair(database, places[0]) if places else None
     if found is None:
         return None
-    sides = (found["chosen_id"], found["rejected_id"])
+    sides, prompt_id = (found["chosen_id"], found["rejected_id"]), found["prompt_id"]
+    which, topic_of = {"run_id": run_id, "pair_id": pair_id}, {"run_id": run_id, "prompt_id": prompt_id}
     return PairDetail(
         pair=found,
-        answers=answers_of_pair(database, run_id, found["prompt_id"], found["iteration"], sides),
+        answers=answers_of_pair(database, run_id, prompt_id, found["iteration"], sides),
         notes=database.rows(_NOTES, {"pair_id": pair_id}),
-        logps=database.rows(_LOGPS, {"run_id": run_id, "pair_id": pair_id}),
-        findings=database.rows(_FINDINGS, {"run_id": run_id, "pair_id": pair_id}),
-        topic=database.row(_TOPIC, {"run_id": run_id, "prompt_id": found["prompt_id"]}),
+        logps=database.rows_of(run_id, "pair_logps", "pair_id", [pair_id], _LOGPS, which),
+        findings=database.rows_of(run_id, "findings", "pair_id", [pair_id], _FINDINGS, which),
+        topic=next(iter(database.rows_of(run_id, "topics", "prompt_id", [prompt_id], _TOPIC, topic_of)), None),
     )
 
 
