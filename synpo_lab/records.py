@@ -127,7 +127,15 @@ class EvalResult:
     """One prompt of one comparison: the policy under test against its opponent."""
 
     key: ClassVar[str] = "prompt_id"
-    identity: ClassVar[tuple[str, ...]] = ("suite", "prompt_id", "model_a", "model_b", "response_a", "response_b", "annotator")
+    identity: ClassVar[tuple[str, ...]] = (
+        "suite",
+        "prompt_id",
+        "model_a",
+        "model_b",
+        "response_a",
+        "response_b",
+        "annotator",
+    )
     iteration: int
     suite: str  # "pocket", "validation", ...
     prompt_id: str
