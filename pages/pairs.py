@@ -120,6 +120,7 @@ def build(lab: Lab) -> None:
     seen = gr.State("")  # the pair whose sides were uncovered without a stored verdict
     name = gr.BrowserState("", storage_key="synpo-lab-reader", secret="synpo-lab")
     before, after, opened = gr.State(None), gr.State(None), gr.State(False)
+    read_by = gr.State("")  # the reader's name that the page was last drawn for because it changed
     outputs = [shown, place, current, before, after, previous, following, here, chips, bar, *votes, note]
     asked = [author, seen, *modes, *filters]
 
@@ -128,11 +129,17 @@ def build(lab: Lab) -> None:
         return _show(lab, run_id, pair_id, _Wanted.of(*wanted))
 
     @told
-    def again(run_id: str | None, pair_id: str | None, *wanted: Any) -> list[Any]:
-        """Once the reader's name is known. What is asked for stays as it is told, and what is being written too."""
+    def again(run_id: str | None, pair_id: str | None, reader: str, *wanted: Any) -> list[Any]:
+        """Once the reader's name is another. What is asked for stays as it is told, and what is being written too.
+
+        The box says that it changed after every step, of the same name too: answered, that would undo a quicker step.
+        """
+        if wanted[0] == reader:
+            return [gr.skip()] * (1 + len(outputs))
         made = _show(lab, run_id, pair_id, _Wanted.of(*wanted)) if pair_id else [gr.skip()] * len(outputs)
         stays = {id(chips)} | ({id(note)} if made[-1] == "" else set())
-        return [gr.skip() if id(output) in stays else value for output, value in zip(outputs, made, strict=True)]
+        kept = [gr.skip() if id(output) in stays else value for output, value in zip(outputs, made, strict=True)]
+        return [wanted[0], *kept]
 
     @told
     def from_first(run_id: str | None, *wanted: Any) -> list[Any]:
@@ -175,7 +182,8 @@ def build(lab: Lab) -> None:
     gr.on(filtered, from_first, [picker, *asked], outputs, trigger_mode="always_last", **QUIET)
     gr.on([mode.input for mode in modes], show, [picker, current, *asked], outputs, trigger_mode="always_last", **QUIET)
     for button, there in ((previous, before), (following, after)):
-        button.click(show, [picker, there, *asked], outputs, **QUIET)
+        # Not once: the browser would drop a step that comes while the answer to the one before is being drawn.
+        button.click(show, [picker, there, *asked], outputs, trigger_mode="multiple", **QUIET)
     given = [button.click(vote(which), [picker, current, note, *asked], [seen, *outputs], **QUIET)
              for button, which in zip(votes, ("first", "second", "tie", "bad", ""), strict=True)]  # fmt: skip
     given.append(note.submit(vote("note"), [picker, current, note, *asked], [seen, *outputs], **QUIET))
@@ -183,7 +191,8 @@ def build(lab: Lab) -> None:
         done.then(agreement, [picker, author, opened], agreed, **QUIET)
     here.change(None, [here, author, name], author, js=FOLLOW, **QUIET)
     author.change(lambda typed: typed, author, name, **QUIET)
-    author.change(again, [picker, current, *asked], outputs, trigger_mode="always_last", **QUIET)
+    known = [read_by, *outputs]
+    author.change(again, [picker, current, read_by, *asked], known, trigger_mode="always_last", **QUIET)
     # It may be opened before the page is filled: whichever of the two comes last tells.
     panel.expand(lambda: True, None, opened, **QUIET).then(agreement, [picker, author, opened], agreed, **QUIET)
     picker.change(agreement, [picker, author, opened], agreed, **QUIET)
