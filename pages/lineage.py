@@ -97,7 +97,7 @@ def build(lab: Lab) -> None:
         [edited(part) for part in filters], first, [picker, *filters], outputs, trigger_mode="always_last", **QUIET
     )
     steps = [
-        button.click(show, [picker, there, *filters], outputs, **QUIET)
+        button.click(show, [picker, there, *filters], outputs, trigger_mode="always_last", **QUIET)
         for button, there in ((previous, before), (following, after))
     ]
     for button, by in ((back, -ANSWERS), (forth, ANSWERS)):

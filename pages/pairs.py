@@ -52,8 +52,8 @@ LEAD = (
 ALL = "all"
 BY_GAP = {"gap", "gap-up"}
 DIFFS = [("rejected and chosen", "rejected"), ("draft and improved", "draft"), ("off", "off")]
-# The address follows what is shown; and once something is, the reader's name comes from this browser.
-FOLLOW = "(here, typed, kept) => { labAddress(JSON.parse(here || '{}')); return typed || kept || typed; }"
+FOLLOW = "(here) => { labAddress(JSON.parse(here || '{}')); }"
+REMEMBERED = "(typed, kept) => typed || kept || typed"  # by this browser
 SAVE = "() => labSave('notes-file')"
 HELP = Markup(
     '<button type="button" class="lab-help" data-opens="pair-keys" aria-haspopup="dialog">? keys</button>'
@@ -132,7 +132,7 @@ def build(lab: Lab) -> None:
     def again(run_id: str | None, pair_id: str | None, reader: str, *wanted: Any) -> list[Any]:
         """Once the reader's name is another. What is asked for stays as it is told, and what is being written too.
 
-        The box says that it changed after every step, of the same name too: answered, that would undo a quicker step.
+        The box also says that it changed when it is filled with the same name: answered, that would undo a quick step.
         """
         if wanted[0] == reader:
             return [gr.skip()] * (1 + len(outputs))
@@ -182,14 +182,15 @@ def build(lab: Lab) -> None:
     gr.on(filtered, from_first, [picker, *asked], outputs, trigger_mode="always_last", **QUIET)
     gr.on([mode.input for mode in modes], show, [picker, current, *asked], outputs, trigger_mode="always_last", **QUIET)
     for button, there in ((previous, before), (following, after)):
-        # Not once: the browser would drop a step that comes while the answer to the one before is being drawn.
-        button.click(show, [picker, there, *asked], outputs, trigger_mode="multiple", **QUIET)
+        # A step that comes while the one before is being answered waits for it; of a key held down only the last does.
+        button.click(show, [picker, there, *asked], outputs, trigger_mode="always_last", **QUIET)
     given = [button.click(vote(which), [picker, current, note, *asked], [seen, *outputs], **QUIET)
              for button, which in zip(votes, ("first", "second", "tie", "bad", ""), strict=True)]  # fmt: skip
     given.append(note.submit(vote("note"), [picker, current, note, *asked], [seen, *outputs], **QUIET))
     for done in given:
         done.then(agreement, [picker, author, opened], agreed, **QUIET)
-    here.change(None, [here, author, name], author, js=FOLLOW, **QUIET)
+    here.change(None, here, None, js=FOLLOW, **QUIET)
+    picker.change(None, [author, name], author, js=REMEMBERED, **QUIET)
     author.change(lambda typed: typed, author, name, **QUIET)
     known = [read_by, *outputs]
     author.change(again, [picker, current, read_by, *asked], known, trigger_mode="always_last", **QUIET)

@@ -12,7 +12,6 @@ from pages import charts, filter_told
 from pages.components import problem
 from pages.export_panel import export_panel
 from pages.filter_rules import (
-    CUTS,
     RuleWidgets,
     asked_rules,
     pair_rules,
@@ -184,12 +183,7 @@ def build(lab: Lab) -> None:
         weighed.then(look, [fate, top, *asked], rows, **QUIET).then(read, asked, of_texts, **QUIET)
 
     follow(lab, picker, line, lambda run_id: bool(_counted(lab, run_id)), fill, everything)
-    moved = gr.on(_moves(widgets, iteration), move, asked, numbers, **LAST, **QUIET)
-    finish(moved)
-    for rule, slider in widgets.sliders.items():
-        events, shown_too = [slider.input, slider.release], [*numbers, widgets.switches[rule]]
-        moved = gr.on(events, _switching_on(rule, move), asked, shown_too, **LAST, **QUIET)
-        finish(moved)
+    finish(gr.on(_moves(widgets, iteration), move, asked, numbers, **LAST, **QUIET))
     finish(baseline.input(pin, [baseline, *widgets.inputs], baseline, **QUIET).then(move, asked, numbers, **QUIET))
     for event, name in ((start.input, start), (reset.click, own)):
         taken = event(take, [picker, name], widgets.inputs, **QUIET).then(move, asked, numbers, **QUIET)
@@ -202,23 +196,15 @@ def build(lab: Lab) -> None:
 
 
 def _moves(widgets: RuleWidgets, iteration: gr.Dropdown) -> list[Any]:
-    """The events of a visitor changing the filter, or what is asked of it."""
+    """The events of a visitor changing the filter, or what is asked of it. One handler answers all of them: the last to
+    happen is the last to be told. (Who moves a slider means its rule: head.html ticks it.)"""
     others = widgets.others
     return [
+        *(slider.input for slider in widgets.sliders.values()),
         *(switch.input for switch in widgets.switches.values()),
         *(others["drop_duplicates"].input, others["verdicts"].input, others["where"].submit, others["where"].blur),
         iteration.input,
     ]
-
-
-def _switching_on(rule: str, move: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-    """`move` for the slider of a rule: who moves it means the rule."""
-    place = 3 + [cut.rule for cut in CUTS].index(rule)  # behind run, iteration and baseline
-
-    def moved(*values: Any) -> list[Any]:
-        return [*move(*values[:place], True, *values[place + 1 :]), True]
-
-    return moved
 
 
 def _paged(by: int) -> Callable[[int], int]:
