@@ -4,9 +4,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from synpo_lab.config import RunConfig, builtin_names, load
+from synpo_lab.yaml_text import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ def _run(config: RunConfig) -> list[str]:
     """From the built-in config that is nearest, every key that differs set."""
     starts = {name: differences(load(name), config) for name in builtin_names()}
     nearest = min(starts, key=lambda name: (len(starts[name]), name != "pocket", name))
-    changes = [part for found in starts[nearest] for part in ("--set", f"{found.key}={_as_yaml(found.other)}")]
+    changes = [part for found in starts[nearest] for part in ("--set", f"{found.key}={one_line(found.other)}")]
     return ["synpo-lab", "run", nearest, *changes]
 
 
@@ -52,9 +51,3 @@ def _leaves(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in data.items():
         found |= _leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
-
-
-def _as_yaml(value: Any) -> str:
-    """The value as `--set` reads it back."""
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
-    return text.removesuffix("\n").removesuffix("\n...")

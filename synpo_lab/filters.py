@@ -13,6 +13,7 @@ from storage.atomic import write_text
 from synpo_lab.config import FilterConfig, parse
 from synpo_lab.errors import ConfigError, DataError
 from synpo_lab.home import open_home, storage_errors
+from synpo_lab.yaml_text import one_line, to_yaml
 
 NAME = re.compile(r"(?![ .-])[\w .+=-]{1,60}(?<! )")
 LARGEST = 20_000  # bytes of a file
@@ -68,7 +69,7 @@ def save(home: Path, name: str, rules: FilterConfig) -> None:
 
 def as_yaml(rules: FilterConfig) -> str:
     """The config section with the rules that differ from the defaults, and the two that everybody asks for."""
-    return yaml.safe_dump({"filter": _told(rules)}, sort_keys=False, allow_unicode=True)
+    return to_yaml({"filter": _told(rules)})
 
 
 def from_yaml(text: str, where: str = "this filter") -> FilterConfig:
@@ -87,12 +88,7 @@ def from_yaml(text: str, where: str = "this filter") -> FilterConfig:
 
 def changes(rules: FilterConfig) -> list[str]:
     """The filter as `--set` gives it: every key, whatever the config had before."""
-    return [f"filter.{name}={_as_value(value)}" for name, value in rules.model_dump(mode="json").items()]
-
-
-def _as_value(value: Any) -> str:
-    listed = yaml.safe_dump([value], default_flow_style=True, width=LARGEST, allow_unicode=False)
-    return listed.strip().removeprefix("[").removesuffix("]")
+    return [f"filter.{name}={one_line(value)}" for name, value in rules.model_dump(mode="json").items()]
 
 
 def _told(rules: FilterConfig) -> dict[str, Any]:

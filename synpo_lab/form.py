@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from synpo_lab.config import RunConfig, parse
 from synpo_lab.errors import ConfigError
+from synpo_lab.yaml_text import to_yaml
 
 Kind = Literal["text", "whole", "number", "choice", "switch", "numbers"]
 
@@ -74,7 +75,7 @@ def with_value(text: str, key: str, value: Any) -> str:
         node[name] = child if isinstance(child, dict) else {}
         node = node[name]
     node[last] = _listed(value) if _field(key, _schema_of(key)).kind == "numbers" else value
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return to_yaml(data)
 
 
 def config_of(text: str) -> RunConfig:

@@ -2,7 +2,6 @@
 
 from typing import Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 
 from synpo_lab.config.engine import EngineConfig, SamplingConfig
@@ -22,6 +21,7 @@ from synpo_lab.config.stages import (
     ValidationConfig,
 )
 from synpo_lab.config.training import SFTConfig, SimPOConfig, TrainerConfig, TrainingConfig
+from synpo_lab.yaml_text import to_yaml
 
 _OF_AN_IMPORT = {"recipe", "title", "policy", "seeds", "iterations", "filter", "source"}
 
@@ -142,4 +142,4 @@ class RunConfig(Section):
 
     def to_yaml(self) -> str:
         said = self.model_dump(mode="json", include=_OF_AN_IMPORT if self.recipe == "import" else None)
-        return yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+        return to_yaml(said)
