@@ -20,6 +20,10 @@ class View:
     columns: dict[str, str]  # column -> what it means, in order
     sql: str  # its CREATE VIEW statement
 
+    def over(self, source: str) -> str:
+        """The table as a SELECT over the rows of another, `source`, instead of over all parts."""
+        return self.sql.partition(" AS\n")[2].replace(f"parts.{self.name}", f"({source})")
+
 
 @cache
 def public_views() -> dict[str, View]:

@@ -22,12 +22,12 @@ from storage.folders import RunFolders
 from storage.lookup import Lookup
 from storage.narrow import FOUND, PAIRS, Narrow, NarrowPairs
 from storage.pair_filter import PairFilter
+from storage.parts import Stamp, stamp_of
 from storage.sandbox_worker import damage
 from storage.store import Store
 
 Parameters = Mapping[str, Any]
 Answer = TypeVar("Answer")
-Stamp = tuple[str, ...]
 _SETTINGS = (
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
@@ -117,8 +117,7 @@ class Database:
             places = self._lookup.places(run_id, table, column, values, self._stamp(run_id, table))
             if places is None:
                 return self._rows(sql, parameters)
-            view = public_views()[table].sql.partition(" AS\n")[2]
-            rows = view.replace(f"parts.{table}", f"({sources.rows_at(self.store, table, places)})")
+            rows = public_views()[table].over(sources.rows_at(self.store, table, places))
             return self._rows(f"WITH {table} AS ({rows})\n{sql}", parameters)
 
         return self._asked(ask)
@@ -147,11 +146,11 @@ class Database:
         return answer
 
     def _stamp(self, run_id: str, table: str) -> Stamp:
-        """What changes when a table does: the names of its parts, each of which is written once; notes grow."""
+        """What changes when a table of a run does; notes are files that grow."""
         if table == "notes":
             files = sorted(self.store.home.glob("notes/*.jsonl"))
             return tuple(f"{path.name} {path.stat().st_size}" for path in files)
-        return tuple(sorted(path.name for path in (self.store.runs_folder / run_id / table).glob("*/part-*.parquet")))
+        return stamp_of(self.store.runs_folder / run_id, table)
 
     def batches(self, sql: str, parameters: Parameters | None = None, size: int = 2_000) -> Iterator[pa.RecordBatch]:
         """The rows of a query in batches of at most `size`, for results of any length."""

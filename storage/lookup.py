@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import duckdb
 
+from storage.parts import Stamp
 from storage.quoting import enum, quoted
 
 MOST_ROWS = 8_000_000
 Places = dict[str, list[int]]  # part -> places
-Stamp = tuple[str, ...]
 Key = tuple[str, str, str]  # run, table, column
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 
 from storage.pair_filter import PairFilter, condition_over
+from storage.parts import Stamp, stamp_of
 from storage.quoting import enum, quoted
 
 MOST_ROWS = 3_000_000
@@ -38,7 +39,6 @@ NUMBERS = {
     "similarity": "similarity",
 }
 
-Stamp = tuple[str, ...]
 Key = tuple[str, str | None]  # a run's id, and a condition over texts as SQL
 
 
@@ -78,7 +78,7 @@ class NarrowPairs:
     def of(self, run_id: str, rules: PairFilter | None = None) -> Narrow:
         """The run's pairs, with `meets` for the condition of `rules` where it is one over texts."""
         key = (run_id, over_texts(rules) if rules else None)
-        stamp = self.moment(run_id)
+        stamp = stamp_of(self._runs / run_id, "pairs")
         with self._lock:
             held = self._held.get(key)
             if held is None or held.stamp != stamp:
@@ -88,7 +88,7 @@ class NarrowPairs:
 
     def found(self, run_id: str, search: str) -> str:
         """The table of (iteration, pair_id) of the pairs of a run that have a text somewhere, whatever the case."""
-        key, stamp = (run_id, search), self.moment(run_id)
+        key, stamp = (run_id, search), stamp_of(self._runs / run_id, "pairs")
         with self._lock:
             held = self._found.get(key)
             if held is None or held[1] != stamp:
@@ -105,10 +105,6 @@ class NarrowPairs:
             cursor.execute("CREATE SCHEMA IF NOT EXISTS narrow")
             cursor.execute(f"CREATE TABLE {table} AS {_FOUND}", {"run_id": run_id, "search": search})
             return table
-
-    def moment(self, run_id: str) -> Stamp:
-        """What changes when the run's pairs do: the names of its parts, each of which is written once."""
-        return tuple(sorted(path.name for path in (self._runs / run_id / "pairs").glob("*/part-*.parquet")))
 
     def forget(self) -> None:
         """Let go of everything."""

@@ -23,6 +23,12 @@ GROUP_ROWS = (
 )
 
 Complaint = Callable[[Path, str], None]
+Stamp = tuple[str, ...]  # what changes when a table does
+
+
+def stamp_of(run_folder: Path, table: str) -> Stamp:
+    """The names of the parts of a run's table, each of which is written once."""
+    return tuple(sorted(path.name for path in (run_folder / table).glob("*/part-*.parquet")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,7 @@ def excerpts(database: Database, places: Sequence[Row], excerpt: int) -> list[Ro
 def whole_pair(database: Database, place: Row) -> Row | None:
     """The columns of the view `pairs` of the one that lies at this place, texts whole."""
     source = sources.rows_at(database.store, "pairs", {place["part"]: [place["place"]]})
-    view = public_views()["pairs"].sql.partition(" AS\n")[2]
-    return database.row(view.replace("parts.pairs", f"({source})"))
+    return database.row(public_views()["pairs"].over(source))
 
 
 def _at(database: Database, sql: str, places: Sequence[Row], **parameters: Any) -> dict[tuple[str, int], Row]:
