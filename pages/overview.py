@@ -17,13 +17,14 @@ from pages.shell import (
     Lab,
     acting,
     fresh,
-    heading,
+    heading_parts,
     is_alive,
     moment_of,
     no_runs,
     on_load,
     picked,
     selection,
+    title_html,
     told,
 )
 from pages.text import beginning, count, moment, number, percent, signed, visible
@@ -41,14 +42,19 @@ STEPS = (
     ("A better answer.", "The improver R, fine-tuned from M₀ on a few gold answers, rewrites the draft."),
     ("Training on the difference.", "Pairs with a clear gap teach M₀ to prefer the better answer: the next policy."),
 )
-LEAD = (
+TITLE = (
+    "Watch a model improve itself",
     "SynPO: the model writes its own prompts, drafts its own answers, improves them, and trains on the difference. "
-    "No human labels any of it."
+    "No human labels any of it.",
+)
+TITLE_OF_DATA = (
+    "Read what a model would learn from",
+    "An imported data set: what it holds, what its pairs are like, and which of them a training should see.",
 )
 
 
 def build(lab: Lab) -> None:
-    picker = heading("Watch a model improve itself", LEAD)
+    head, picker = heading_parts(*TITLE)
     with gr.Row(equal_height=True, elem_classes="lab-row"):
         with gr.Column(scale=5, min_width=340):
             live = gr.HTML(elem_id="live", elem_classes="lab-fill")
@@ -68,7 +74,7 @@ def build(lab: Lab) -> None:
     runs = gr.HTML(elem_id="runs")
     seen = gr.State([])
     timer = gr.Timer(POLL_SECONDS, active=False)
-    panels = [live, curve, example, means, results, runs]
+    panels = [head, live, curve, example, means, results, runs]
 
     @told
     def show(run_id: str | None, before: list[int]) -> list[Any]:
@@ -113,6 +119,7 @@ def _panels(lab: Lab, status: RunStatus | None) -> list[Any]:
     rates = {row.iteration: row.win_rate for row in rows}
     now = moment_of(status) if status else ()
     return [
+        (TITLE, lambda: title_html(*TITLE)),
         (status, lambda: live_card(status, lab.is_toy(run_id), rates) if status else no_runs(lab)),
         (now, lambda: charts.win_rate([_with_interval(row) for row in rows if row.win_rate is not None], run_id)),
         (now, lambda: _examples(_before_after(lab, run_id, rows))),
@@ -126,6 +133,7 @@ def _panels_of_data(lab: Lab, status: RunStatus) -> list[Any]:
     """Of an imported data set: what it is and what its pairs are like, where a run shows its win rate and scores."""
     everyone, now = lab.runs(), ("data set", *moment_of(status))
     return [
+        (TITLE_OF_DATA, lambda: title_html(*TITLE_OF_DATA)),
         (now, lambda: data_set.set_card(lab, status)),
         (now, lambda: data_set.spread(lab, status, "length_ratio")),
         (now, lambda: _examples_of_data(lab, status.run_id)),

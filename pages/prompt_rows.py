@@ -56,11 +56,11 @@ class Asked:
 def asked_of(chosen: Selection) -> Asked:
     """The filters, as the address has them. Whoever asks for a keyword or a topic wants its prompts of every status."""
     query = chosen.query
-    topic = chosen.whole("topic")
+    topic, iteration = chosen.whole("topic"), chosen.whole("iteration")
     status = query.get("status", ALL if {"keyword", "topic", "source"} & query.keys() else "kept")
     return Asked(
         search=query.get("search", ""),
-        iteration=chosen.whole("iteration") or ALL,
+        iteration=ALL if iteration is None else iteration,
         status=status if status in STATUSES or status.startswith(REASON) else "kept",
         topic=ALL if topic is None else topic,
         keyword=query.get("keyword", ""),

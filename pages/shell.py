@@ -179,15 +179,24 @@ _THEME_SWITCH = Markup(
 )
 
 
+def title_html(title: str, lead: object) -> Markup:
+    return Markup("<h1>{}</h1><p>{}</p>{}").format(title, lead, _THEME_SWITCH)
+
+
 def heading(title: str, lead: object) -> gr.Dropdown:
     """A page's title and the run picker."""
+    return heading_parts(title, lead)[1]
+
+
+def heading_parts(title: str, lead: object) -> tuple[gr.HTML, gr.Dropdown]:
+    """`heading`, for a page whose title depends on what is picked: the title too, `title_html` is its value."""
     gr.Navbar(main_page_name=PAGES[""])
     with gr.Row(elem_classes="lab-head"):
-        gr.HTML(Markup("<h1>{}</h1><p>{}</p>{}").format(title, lead, _THEME_SWITCH), elem_classes="lab-title")
+        head = gr.HTML(title_html(title, lead), elem_classes="lab-title")
         picker = gr.Dropdown(label="Run", choices=[], interactive=True, elem_id="run-picker", scale=0, min_width=320)
     # The address is the truth about the selection: what is picked goes there, and from there to other pages.
     picker.input(None, picker, None, js="(run) => { labAddress({run, iteration: null, pair: null}); }", **QUIET)
-    return picker
+    return head, picker
 
 
 def picked(lab: Lab, run_id: str | None) -> Any:
@@ -312,6 +321,8 @@ def follow(
 
     shown = [line, filled, timer, *outputs]
     on_load(lab, open_page, [picker, *shown])
+    # What was asked of the run before is asked of this one no longer.
+    picker.input(None, picker, None, js="(run) => { labForget(['run', 'tab', '__theme']); }", **QUIET)
     picker.input(pick, picker, shown, **QUIET)
     timer.tick(tick, [picker, filled], shown, **QUIET)
 

@@ -92,6 +92,16 @@ def test_the_selected_run_and_the_theme_travel_through_the_navigation(app: App) 
     page.close()
 
 
+def test_what_was_asked_of_one_run_is_not_asked_of_the_next(app: App) -> None:
+    page = app.open(f"thresholds?run={RUN}&min_gap=0.35&rows=kept&__theme=dark")
+    expect(page.locator("#cut-summary")).to_contain_text("0.350")
+    page.locator("#run-picker input").click()
+    page.get_by_role("option", name=OTHER).click()
+    expect(page.locator("#cut-summary")).to_contain_text("Above a gap of 0.100")
+    assert query_of(page) == {"run": OTHER, "__theme": "dark"}
+    page.close()
+
+
 # Overview
 
 

@@ -149,7 +149,8 @@ def test_a_home_without_data_sets_says_what_comes_here(empty_lab: Lab) -> None:
 
 
 def test_overview_of_a_data_set_shows_what_its_pairs_are_like(lab: Lab) -> None:
-    live, lengths, example, gaps, results, _ = [draw() for _, draw in overview._panels(lab, lab.run("pairs"))]
+    title, live, lengths, example, gaps, results, _ = [draw() for _, draw in overview._panels(lab, lab.run("pairs"))]
+    assert overview.TITLE_OF_DATA[0] in title
     assert "4" in live
     assert "./pairs?run=pairs" in live
     assert sum(lengths.data[0].y) == sum(gaps.data[0].y) == 4
@@ -179,7 +180,7 @@ def test_several_judged_models_are_told_one_by_one(home: Path) -> None:
 
 
 def test_overview_of_answers_alone_says_how_they_become_pairs(lab: Lab) -> None:
-    _, lengths, example, *_ = [draw() for _, draw in overview._panels(lab, lab.run("answers"))]
+    _, _, lengths, example, *_ = [draw() for _, draw in overview._panels(lab, lab.run("answers"))]
     assert data_set.NO_PAIRS.split(".")[0] in example
     assert lengths.layout.annotations[0].text == "no pair has this number"
 

@@ -46,7 +46,7 @@ def test_the_overview_tells_the_numbers_of_the_store(lab: Lab) -> None:
 def test_the_overview_draws_all_panels_at_first_and_none_when_nothing_happens(lab: Lab) -> None:
     status = lab.run(RUN)
     panels = overview._panels(lab, status)
-    assert len([draw() for _, draw in panels]) == 6
+    assert len([draw() for _, draw in panels]) == 7
     assert [shows for shows, _ in panels] == [shows for shows, _ in overview._panels(lab, status)]
 
 
@@ -65,8 +65,8 @@ def test_a_single_iteration_has_no_neighbours_on_its_axis() -> None:
 
 def test_an_empty_home_explains_one_iteration(empty_lab: Lab) -> None:
     drawn = [draw() for _, draw in overview._panels(empty_lab, None)]
-    assert "No run yet" in drawn[0]
-    assert "One iteration, in five steps" in drawn[2]
+    assert "No run yet" in drawn[1]
+    assert "One iteration, in five steps" in drawn[3]
 
 
 def test_before_any_evaluation_the_overview_shows_pairs(tmp_path: Path) -> None:

@@ -89,6 +89,11 @@ def test_all_is_a_keyword_like_another(tmp_path: Path) -> None:
     lab.close()
 
 
+def test_iteration_zero_is_an_iteration() -> None:
+    assert asked_of(Selection("r", {"iteration": "0"})) == Asked(iteration=0)
+    assert asked_of(Selection("r", {"iteration": "none"})) == Asked()
+
+
 def test_whoever_asks_for_a_keyword_or_a_topic_gets_its_prompts_of_every_status() -> None:
     assert asked_of(Selection("r", {"keyword": "plum"})) == Asked(status="all", keyword="plum")
     assert asked_of(Selection("r", {"topic": "3"})) == Asked(status="all", topic=3)
