@@ -85,7 +85,9 @@ def test_detach_returns_at_once_and_the_run_goes_on(cli: Any, counting: Path, co
 def test_ctrl_c_leaves_the_run_going_and_says_how_to_find_it(counting: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "c.yaml", counts=2_000, pause=0.05)  # far longer than the test takes
     command = [sys.executable, str(COUNTING_CLI), "run", str(config), "--home", str(counting), "--run-id", "mine"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
     follower = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, process_group=0)
+    signal.signal(signal.SIGINT, before)
     made = counting / "runs" / "mine" / "made.txt"
     while not made.exists():
         time.sleep(0.05)
@@ -93,8 +95,8 @@ def test_ctrl_c_leaves_the_run_going_and_says_how_to_find_it(counting: Path, tmp
     _, said = follower.communicate(timeout=20)
     assert follower.returncode == 130, said
     assert f"synpo-lab status mine --follow --home {counting}" in said
-    before = made.stat().st_size
-    while made.stat().st_size < before + 20:  # it goes on
+    size = made.stat().st_size
+    while made.stat().st_size < size + 20:  # it goes on
         assert read_state(counting / "runs" / "mine").state == "running"
         time.sleep(0.05)
     jobs.stop(counting, "mine", wait=30, kill=True)
