@@ -102,7 +102,7 @@ def _column(answer: Answer, tag: str, request: "_Request", longest: int) -> Show
         tag=tag,
         total=number(answer.scores.get("total"), 2),
         length=len(answer.text),
-        note=_cut_note(answer),
+        note=cut_note(answer),
         details=request.of(answer),
         scores={aspect: value for aspect, value in answer.scores.items() if aspect != "total"},
     )
@@ -133,7 +133,8 @@ def _marked(columns: list[Shown], marked: str) -> list[Shown]:
     return [before if side is other else after if side is chosen else side for side in columns]
 
 
-def _cut_note(answer: Answer) -> Markup:
+def cut_note(answer: Answer) -> Markup:
+    """That an answer did not end by itself, or is empty."""
     if answer.finish_reason == "length":
         return Markup('<p class="lab-none">cut: it reached the longest allowed answer</p>')
     if not answer.text:

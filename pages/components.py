@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from markupsafe import Markup, escape
 
-from pages.text import NOTHING, count, excerpt, percent, visible
+from pages.text import NOTHING, beginning, count, excerpt, one_line, percent, visible
 from storage.state import NEEDS_WORKER
 from synpo_lab.jobs import RunStatus
 from synpo_lab.jobs.wording import duration, stage_name
@@ -75,6 +75,11 @@ def _cells(columns: Sequence[Column], row: Any) -> Markup:
 
 def _align(column: Column) -> str:
     return "num" if column.numeric else ""
+
+
+def text_cell(text: str, limit: int) -> Markup:
+    """The beginning of a text, for a table."""
+    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(beginning(text, limit)))
 
 
 def pill(word: object, kind: str, title: str = "") -> Markup:

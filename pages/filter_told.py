@@ -5,10 +5,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pages.components import Column, address, card, joined, link, meter, pill, table
+from pages.components import Column, address, card, joined, link, meter, pill, table, text_cell
 from pages.pair_address import pairs_address, pairs_link
 from pages.run_words import TRAINED, RunWords
-from pages.text import NOTHING, beginning, count, number, one_line, percent, signed
+from pages.text import NOTHING, count, number, one_line, percent, signed
 from storage.queries import Change, Effects, Page, PairFilter, PairQuery, ThresholdCount
 from storage.queries.runs import Step
 
@@ -225,9 +225,9 @@ def rows(run_id: str, found: Page, fate: str, baseline: str, start: int) -> Mark
     columns = [
         *([Column("", _comes_or_goes), Column("why", _why)] if fate == CHANGED else []),
         Column("gap", lambda row: signed(row["gap"]), True),
-        Column("prompt", lambda row: _cell(row["prompt"])),
-        Column("rejected", lambda row: _cell(row["rejected"])),
-        Column("chosen", lambda row: _cell(row["chosen"])),
+        Column("prompt", lambda row: text_cell(row["prompt"], LONGEST)),
+        Column("rejected", lambda row: text_cell(row["rejected"], LONGEST)),
+        Column("chosen", lambda row: text_cell(row["chosen"], LONGEST)),
         Column("", lambda row: link("pairs", "pair →", run=run_id, pair=row["pair_id"])),
     ]
     note = f"{count(found.total)} in all; {count(start + 1)} to {count(start + len(found.rows))}, widest gap first"
@@ -240,7 +240,3 @@ def _comes_or_goes(row: Mapping[str, Any]) -> Markup:
 
 def _why(row: Mapping[str, Any]) -> str:
     return str(row["dropped_after"] or row["dropped_before"] or NOTHING)
-
-
-def _cell(text: str) -> Markup:
-    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(beginning(text, LONGEST)))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from pages.answers import cut_note
 from pages.components import Column, card, facts, joined, link, pill, stacked, table
 from pages.diff import as_html, word_diff
 from pages.run_words import TRAINED, RunWords
@@ -83,7 +84,7 @@ def _line(step: Step, tested: Row | None, words: RunWords) -> Markup:
         total=number(answer.scores.get("total"), 2),
         change=_change(step),
         text=_marked(step),
-        note=_cut_note(answer),
+        note=cut_note(answer),
         facts=_facts(step),
     )
 
@@ -120,12 +121,6 @@ def _marked(step: Step) -> Markup:
         if any(span.text.strip() for span in lost)
         else Markup("")
     )
-
-
-def _cut_note(answer: Answer) -> Markup:
-    if answer.finish_reason == "length":
-        return Markup('<p class="lab-none">cut: it reached the longest allowed answer</p>')
-    return Markup("") if answer.text else Markup('<p class="lab-none">the model said nothing</p>')
 
 
 def _facts(step: Step) -> Markup:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
-from pages.components import Column, pill, table
+from pages.components import Column, pill, table, text_cell
 from pages.pair_address import Asked, Modes, pairs_address, written_modes
 from pages.pair_view import signed_count
-from pages.text import beginning, count, excerpt, number, one_line, signed
+from pages.text import count, excerpt, number, one_line, signed
 from storage.queries import Page
 from storage.queries.page import Row
 from storage.queries.telling import Pick
@@ -31,7 +31,7 @@ def list_html(
 
     columns = [
         Column("", lambda row: opened(row, count(row["place"])), True),
-        Column("prompt", lambda row: opened(row, _cell(row["prompt"]))),
+        Column("prompt", lambda row: opened(row, text_cell(row["prompt"], LONGEST))),
         *([] if modes.blind else _told(why)),
     ]
     return table(columns, rows, css="stack pairs")
@@ -47,8 +47,8 @@ def _told(why: Mapping[str, str]) -> list[Column]:
         ),
         Column("length", lambda row: signed_count(row["len_chosen"] - row["len_rejected"]), True, "chosen - rejected"),
         Column("alike", lambda row: number(row["similarity"], 2), True, "share of words in common"),
-        Column("rejected", lambda row: _cell(row["rejected"])),
-        Column("chosen", lambda row: _cell(row["chosen"])),
+        Column("rejected", lambda row: text_cell(row["rejected"], LONGEST)),
+        Column("chosen", lambda row: text_cell(row["chosen"], LONGEST)),
     ]
 
 
@@ -66,7 +66,3 @@ def words_of(pick: Pick) -> str:
         "repetitive": f"repetitive chosen answer: {number(pick.value, 2)}",
         "typical": f"typical of {count(int(pick.value))} pairs: {group}",
     }[pick.kind]
-
-
-def _cell(text: str) -> Markup:
-    return Markup('<span class="wide" dir="auto">{}</span>').format(one_line(beginning(text, LONGEST)))

@@ -10,7 +10,6 @@ from synpo_lab.records import content_id
 
 VERDICTS = ("chosen", "rejected", "tie", "bad")
 DECIDED = ("chosen", "rejected")
-OPPOSITE = {"chosen": "rejected", "rejected": "chosen"}
 Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
 

@@ -50,13 +50,6 @@ WHERE run_id = $run_id
 _HELD_OUT = "SELECT DISTINCT text FROM prompts WHERE run_id = $run_id AND status = 'held-out' ORDER BY text"
 _PAIRS = "SELECT count(*) AS pairs FROM pairs WHERE run_id = $run_id"
 _TOPICS = "SELECT count(*) AS prompts FROM topics WHERE run_id = $run_id"
-_KINDS = """
-SELECT kind, count(*) AS pairs, count(*) FILTER (kept) AS kept
-FROM findings JOIN (SELECT iteration, pair_id, kept FROM pairs WHERE run_id = $run_id) USING (iteration, pair_id)
-WHERE run_id = $run_id AND ($prefix IS NULL OR starts_with(kind, $prefix))
-GROUP BY kind
-ORDER BY pairs DESC, kind
-"""
 _EDITS_BY_ITERATION = """
 SELECT CAST(iteration AS VARCHAR) AS part, iteration, NULL AS topic, kind, count(*) AS pairs
 FROM findings
@@ -114,11 +107,6 @@ def topic_count(database: Database, run_id: str) -> int:
     """How many prompts of the run have a topic?"""
     found = database.row(_TOPICS, {"run_id": run_id})
     return int(found["prompts"]) if found else 0
-
-
-def finding_counts(database: Database, run_id: str, prefix: str | None = None) -> list[Row]:
-    """How often was each finding made? Rows of kind, pairs and kept, the most frequent first."""
-    return database.rows(_KINDS, {"run_id": run_id, "prefix": prefix})
 
 
 def edit_counts(database: Database, run_id: str, prefix: str, *, by_topic: bool = False) -> list[Row]:

@@ -16,7 +16,6 @@ ROLES = {
 }  # fmt: skip
 MARKS = ('[{"role"', '[{"from"', '[{"content"', '[{"value"', '[{ "role"')
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")
-HUMAN = "\n\nHuman:"
 
 
 def is_chat(value: Any) -> bool:
