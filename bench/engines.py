@@ -15,15 +15,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-ELSEWHERE = Path(".venv-vllm/bin/python")  # where .ci/run puts vLLM
+ELSEWHERE = Path(__file__).parents[1] / ".venv-vllm"  # where .ci/run puts vLLM
 PROMPTS, ROUNDS, TURNS, WORDS, NEW_TOKENS = 512, 2, 2, 344, 64
 
 
 def main() -> None:
     if find_spec("vllm"):
         compare()
-    elif ELSEWHERE.is_file():
-        subprocess.run([ELSEWHERE, __file__], check=True)
+    elif (ELSEWHERE / "installed").is_file() and Path(sys.prefix) != ELSEWHERE:
+        subprocess.run([ELSEWHERE / "bin" / "python", __file__], check=True)
     else:
         sys.stdout.write("vLLM is not installed here (.ci/run puts it into .venv-vllm): its engine is NOT measured\n")
 

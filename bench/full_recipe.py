@@ -1,8 +1,8 @@
 """The whole SynPO recipe on a model of 36 million parameters, made here, unattended; and with every stage killed once.
 
 M_0 is a random Llama with a byte-level BPE tokenizer trained on the seeds; the scorer is a random sequence-classification
-reward model. Random weights learn to write prompts in the form asked for, no more: this measures the machinery. Drafts are
-generated with vLLM where it is installed, else with transformers.
+reward model. Random weights learn to write prompts in the form asked for, no more: this measures the machinery. Text is
+generated with vLLM, from .venv-vllm where this environment has none; with neither, with transformers, and it says so.
 
     python bench/full_recipe.py                   two iterations, to be done in 15 minutes on 2 cores
     python bench/full_recipe.py --small           a model of 0.4 million parameters
@@ -16,6 +16,7 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ from synpo_lab.jobs import launch, resume
 from synpo_lab.jobs.watching import log_tail
 from synpo_lab.records import EvalResult, Pair, Prompt, Response, Score
 
+ELSEWHERE = Path(__file__).parents[1] / ".venv-vllm"  # where .ci/run puts vLLM
 SECONDS = 15 * 60
 GOLD = Path(__file__).parents[2] / "shared" / "data" / "alpaca_eval" / "outputs" / "gpt4_1106_preview.json"
 CHAT = (
@@ -68,19 +70,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--kill", nargs="*", metavar="STAGE", help="only in these stages; default: once in each")
-    parser.add_argument(
-        "--engine", choices=["vllm", "transformers"], default="vllm" if find_spec("vllm") else "transformers"
-    )
+    parser.add_argument("--engine", choices=["vllm", "transformers"], help="default: vllm where it is installed")
     asked = parser.parse_args()
+    if asked.engine != "transformers" and not find_spec("vllm"):
+        if (ELSEWHERE / "installed").is_file() and Path(sys.prefix) != ELSEWHERE:
+            sys.exit(subprocess.run([ELSEWHERE / "bin" / "python", __file__, *sys.argv[1:]], check=False).returncode)
+        if asked.engine:
+            sys.exit("vLLM is not installed here (.ci/run puts it into .venv-vllm)")
+        say("vLLM is not installed here (.ci/run puts it into .venv-vllm): the recipe on vLLM is NOT measured")
+    measure(asked, asked.engine or ("vllm" if find_spec("vllm") else "transformers"))
+
+
+def measure(asked: argparse.Namespace, engine: str) -> None:
     size = SMALL if asked.small else LARGE
     with tempfile.TemporaryDirectory() as folder:
-        config = make_config(Path(folder), size, asked.engine)
+        config = make_config(Path(folder), size, engine)
         home = Path(folder) / "home"
         began = time.monotonic()
         run_to_the_end(home, "whole", config)
         took = time.monotonic() - began
         say(
-            f"{parameters(Path(folder) / 'policy') / 1e6:.1f}M parameters, {asked.engine}, 2 iterations: {told(home, 'whole')}"
+            f"{parameters(Path(folder) / 'policy') / 1e6:.1f}M parameters, {engine}, 2 iterations: {told(home, 'whole')}"
         )
         say(f"unattended in {took:.0f} s, {took / SECONDS:.2f} of 15 minutes; {cpu_seconds():.0f} s of CPU, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")  # fmt: skip
