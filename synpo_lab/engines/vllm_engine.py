@@ -229,6 +229,9 @@ class _Core:
                 self._loop = asyncio.new_event_loop()
                 return self._loop.run_until_complete(parallel())
         except Exception as error:
+            if self._loop is not None:
+                self._loop.close()
+                self._loop = None
             self._restore()
             raise _not_started(self._base, error) from error
 
