@@ -414,13 +414,11 @@ def _world() -> int:
 
 
 def _local(device: str) -> torch.device:
-    """Of several processes each has a GPU of its own."""
+    """A GPU by its number, as torch.cuda.set_device wants it. Of several processes each has one of its own."""
     picked = pick_device(device)
-    return (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        if picked.type == "cuda" and _world() > 1
-        else picked
-    )
+    if picked.type != "cuda":
+        return picked
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) if _world() > 1 else picked.index or 0)
 
 
 def _recomputes(config: TrainerConfig, model: Any, device: torch.device) -> bool:

@@ -3,6 +3,7 @@ import random
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
+from torch.cuda._utils import _get_device_index
 from transformers import TrainerCallback
 from transformers.integrations import integration_utils
 
@@ -350,3 +352,25 @@ def test_batches_hold_rows_of_a_like_length_in_a_random_order() -> None:
     assert tops not in (sorted(tops), sorted(tops, reverse=True))
     sampler.set_epoch(1)
     assert list(sampler) != order
+
+
+@pytest.mark.parametrize(("asked", "given"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
+def test_a_training_on_a_gpu_names_it_by_its_number(monkeypatch: pytest.MonkeyPatch, asked: str, given: int) -> None:
+    """torch.cuda.set_device takes no device without an index; `_get_device_index` is how it says so, with a GPU or not."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(_get_device_index(device)))
+    arguments = SimpleNamespace()
+    device = trainer._local(asked)
+    trainer._stay_on(device, arguments)
+    assert chosen == [given]
+    assert arguments._setup_devices == torch.device("cuda", given)
+
+
+def test_of_several_processes_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert trainer._local("cuda") == torch.device("cuda", 1)
