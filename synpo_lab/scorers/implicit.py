@@ -10,7 +10,8 @@ from itertools import islice
 from synpo_lab.config import EngineConfig, ScorerConfig
 from synpo_lab.engines import open_engine
 from synpo_lab.scorers.base import Aspects
-from synpo_lab.scorers.identity import identity, where
+from synpo_lab.scorers.identity import identity
+from synpo_lab.scorers.revision import at_revision
 
 CHUNK = 4096
 
@@ -22,13 +23,13 @@ class ImplicitReward:
         self._config = config
         self.name = identity(config)
         if config.reference:
-            other = identity(config.model_copy(update={"model": config.reference}))
+            other = identity(config.model_copy(update={"model": config.reference, "revision": None}))
             self.name += f" minus {other.removeprefix(f'{config.name}:')}"
 
     def score(self, rows: Iterable[tuple[str, str]]) -> Iterator[Aspects]:
         waiting = iter(rows)
         while chunk := list(islice(waiting, CHUNK)):
-            policy = self._logps(where(self._config), chunk)
+            policy = self._logps(at_revision(self._config), chunk)
             reference = self._logps(self._config.reference, chunk) if self._config.reference else [0.0] * len(chunk)
             for mine, theirs in zip(policy, reference, strict=True):
                 yield {"total": mine - theirs, "policy": mine} | (

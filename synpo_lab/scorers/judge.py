@@ -12,9 +12,11 @@ from itertools import islice
 from synpo_lab.config import SamplingConfig, ScorerConfig
 from synpo_lab.engines import open_engine
 from synpo_lab.engines.base import Check, Engine, Request, never
+from synpo_lab.errors import ConfigError
 from synpo_lab.records import content_id
 from synpo_lab.scorers.base import Aspects
-from synpo_lab.scorers.identity import identity, where
+from synpo_lab.scorers.identity import identity
+from synpo_lab.scorers.revision import at_revision
 
 GRADED = """Below are a request and an answer to it. Grade the answer: is it correct, complete, clear, and to the point? Length
 by itself is no merit. Think first, briefly. Then end with one line of this form, with a whole number from 1 (useless) to
@@ -100,6 +102,11 @@ class _Asked:
 
     def __init__(self, config: ScorerConfig, text: str) -> None:
         engine = config.judge.engine
+        if engine.kind == "openai" and config.revision:
+            raise ConfigError(
+                f"scorer.revision = {config.revision} cannot be asked of a server, which holds the weights it holds",
+                hint="leave scorer.revision out, or give the judge an engine of kind transformers or vllm",
+            )
         if engine.kind == "openai":  # one name for what is asked and for what is stored with the scores
             model = config.model or engine.openai.model
             engine = engine.model_copy(update={"openai": engine.openai.model_copy(update={"model": model})})
@@ -133,7 +140,7 @@ class _Asked:
         if self._engine is None:
             config = self._config
             self._engine = open_engine(
-                "judge", where(config), self._with, trust_remote_code=config.trust_remote_code, initial=True
+                "judge", at_revision(config), self._with, trust_remote_code=config.trust_remote_code, initial=True
             )
         return self._engine
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from synpo_lab import origins
 from synpo_lab.chat import encode_examples
 from synpo_lab.config import ScorerConfig
 from synpo_lab.errors import ConfigError, ModelError
@@ -76,3 +78,37 @@ def test_a_model_that_is_not_there_is_told_with_a_hint(tmp_path: Path) -> None:
     assert caught.value.hint
     with pytest.raises(ConfigError, match=r"needs scorer\.model"):
         open_scorer(ScorerConfig(name="implicit"))
+
+
+def test_a_revision_of_the_hub_is_what_is_loaded_and_the_references_is_its_own(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, reference = folders
+    asked: list[tuple[str, str]] = []
+
+    def fetched(name: str, *, revision: str, **_: Any) -> str:
+        asked.append((name, revision))
+        return str(policy)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
+    monkeypatch.setattr(origins, "commit_of", lambda name, revision: revision)
+    config = ScorerConfig(
+        name="implicit", model="hub:one/policy", revision="v2", reference="hub:one/reference", device="cpu"
+    )
+    assert open_scorer(config).name == "implicit:one/policy@v2 minus one/reference@main"
+    made: Any = open_scorer(config.model_copy(update={"reference": str(reference)}))
+    expected = [mine - theirs for mine, theirs in zip(direct(policy), direct(reference), strict=True)]
+    assert [one["total"] for one in made.score(ROWS)] == pytest.approx(expected, abs=1e-4)
+    assert asked == [("one/policy", "v2")]
+
+
+def test_a_revision_that_is_not_there_is_told_with_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str, **_: Any) -> str:
+        raise OSError("Revision Not Found for v9")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", absent)
+    monkeypatch.setattr(origins, "commit_of", lambda name, revision: revision)
+    made: Any = open_scorer(ScorerConfig(name="implicit", model="hub:one/policy", revision="v9", device="cpu"))
+    with pytest.raises(ModelError, match="Revision Not Found") as caught:
+        list(made.score(ROWS))
+    assert "scorer.revision" in caught.value.hint

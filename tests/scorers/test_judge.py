@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synpo_lab import origins
 from synpo_lab.config import ScorerConfig, parse
 from synpo_lab.engines.scripted_engine import ScriptedEngine
 from synpo_lab.errors import ConfigError, EngineError
@@ -229,3 +231,27 @@ def test_a_random_model_as_the_judge_says_nothing_readable_and_nothing_breaks(tm
     assert list(made.score(rows)) == [{"unparsed": 1.0}] * 5
     made.close()
     assert json.dumps(made.name)
+
+
+def test_a_judge_of_the_hub_is_asked_at_its_revision_and_a_server_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened: list[str] = []
+
+    def open_engine(name: str, model: str, *_: Any, **__: Any) -> Script:
+        opened.append(model)
+        return Script(lambda text, draw: "Rating: 5")
+
+    monkeypatch.setattr(judge, "open_engine", open_engine)
+    monkeypatch.setattr(origins, "commit_of", lambda name, revision: revision)
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda name, *, revision, **_: str(tmp_path / name / revision)
+    )
+    made: Any = open_scorer(ScorerConfig(name="judge", model="hub:one/judge", revision="v2"))
+    assert made.name.startswith("judge:one/judge@v2#")
+    assert [one["total"] for one in made.score([("p", "a")])] == [5]
+    assert opened == [str(tmp_path / "one" / "judge" / "v2")]
+    served = {"kind": "openai", "openai": {"model": "tiny"}}
+    with pytest.raises(ConfigError, match="revision = v2 cannot be asked of a server") as refused:
+        open_scorer(ScorerConfig.model_validate({"name": "judge", "revision": "v2", "judge": {"engine": served}}))
+    assert "leave scorer.revision out" in refused.value.hint
