@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from synpo_lab.config import EngineConfig, TrainerConfig, TrainingConfig
+from synpo_lab.planning.generating import Generator, generator
 from synpo_lab.planning.shapes import Shape
 
 GIB = 2**30
@@ -52,16 +53,15 @@ def training(
 
 def generation(shape: Shape, config: EngineConfig, context: int, gpu_bytes: float) -> list[Part]:
     """On one GPU of an engine that answers with up to `context` tokens of prompt and answer."""
-    shards = _shards(config)
-    told = f"bfloat16, a {shards}th on each GPU (tensor_parallel)" if shards > 1 else "bfloat16"
-    weights = Part("weights", 2 * shape.parameters / shards, told)
-    if config.kind == "vllm":
-        share = config.vllm.gpu_memory_utilization * gpu_bytes
-        kept = max(0.0, share - weights.bytes - OVERHEAD)
-        why = f"vLLM takes {config.vllm.gpu_memory_utilization:.0%} of the GPU; what weights leave of it holds keys and values"
+    by = generator(config)
+    told = f"bfloat16, a {by.shards}th on each GPU (tensor_parallel)" if by.shards > 1 else "bfloat16"
+    weights = Part("weights", 2 * shape.parameters / by.shards, told)
+    if by.vllm:
+        kept = max(0.0, by.share * gpu_bytes - weights.bytes - OVERHEAD)
+        why = f"vLLM takes {by.share:.0%} of the GPU; what weights leave of it holds keys and values"
         return [weights, Part("keys and values", kept, why), Part("overhead", OVERHEAD, "CUDA context, workspaces")]
     per_answer = 2 * shape.cache_per_token * context
-    together = answers_together(shape, config, context, gpu_bytes)
+    together = answers_together(shape, by, context, gpu_bytes)
     why = f"{together} answers of {context} tokens, {per_answer / 2**20:.0f} MiB each"
     kept = together * per_answer
     return [weights, Part("keys and values", kept, why), Part("overhead", OVERHEAD, "CUDA context, workspaces")]
@@ -75,19 +75,11 @@ def scoring(parameters: int) -> list[Part]:
     ]
 
 
-def answers_together(shape: Shape, config: EngineConfig, context: int, gpu_bytes: float) -> int:
-    """How many answers are decoded at once: what memory holds, and no more than the config says. At least 1."""
-    share = config.vllm.gpu_memory_utilization if config.kind == "vllm" else 0.9
-    shards = _shards(config)
-    free = shards * (share * gpu_bytes - OVERHEAD) - 2 * shape.parameters
+def answers_together(shape: Shape, by: Generator, context: int, gpu_bytes: float) -> int:
+    """How many answers are decoded at once over one copy: what memory holds, and no more than the config says. At least 1."""
+    free = by.shards * (by.share * gpu_bytes - OVERHEAD) - 2 * shape.parameters
     fits = int(free // max(1, 2 * shape.cache_per_token * context))
-    most = config.vllm.max_num_seqs if config.kind == "vllm" else config.batch_size or 256
-    return max(1, min(fits, most))
-
-
-def _shards(config: EngineConfig) -> int:
-    """GPUs that share one copy of the weights."""
-    return config.vllm.tensor_parallel if config.kind == "vllm" else 1
+    return max(1, min(fits, by.most))
 
 
 def checkpoints_activations(shape: Shape, config: TrainerConfig) -> bool:

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from synpo_lab.config import EngineConfig, RunConfig, TrainerConfig
+from synpo_lab.planning.generating import generator
 from synpo_lab.planning.gpus import Gpu
 from synpo_lab.planning.memory import GIB, answers_together, checkpoints_activations
 from synpo_lab.planning.shapes import Shape, scorer_parameters
 
 TRAIN_UTILISATION = 0.4  # of the GPU's peak, while training
 PREFILL_UTILISATION = 0.4
-DECODE_EFFICIENCY = {"vllm": 0.6, "transformers": 0.2}  # of the roofline
+DECODE_EFFICIENCY, VLLM_DECODE_EFFICIENCY = 0.2, 0.6  # of the roofline
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +154,11 @@ def _operations(shape: Shape, config: TrainerConfig) -> int:
 
 
 def _generating(work: Generate, shape: Shape, engine: EngineConfig, gpu: Gpu) -> float:
-    together = answers_together(shape, engine, int(work.read + work.made), gpu.memory_gib * GIB)
+    by = generator(engine)
+    together = answers_together(shape, by, int(work.read + work.made), gpu.memory_gib * GIB)
     held = 2 * shape.cache_per_token * (work.read + work.made / 2) * together
     reading = (2 * shape.parameters + held) / (gpu.bandwidth * 1e9)
     computing = 2 * shape.parameters * together / (gpu.tflops * 1e12)
-    kind = "vllm" if "vllm" in (engine.kind, engine.openai.trained, engine.ray.each) else "transformers"
-    step = max(reading, computing) / DECODE_EFFICIENCY[kind]
+    step = max(reading, computing) / (VLLM_DECODE_EFFICIENCY if by.vllm else DECODE_EFFICIENCY)
     prefill = 2 * shape.parameters * work.read / (PREFILL_UTILISATION * gpu.tflops * 1e12)
-    gpus = engine.vllm.tensor_parallel * engine.vllm.data_parallel if engine.kind == "vllm" else 1
-    return work.answers * (work.made * step / together + prefill) / gpus
+    return work.answers * (work.made * step / together + prefill) / by.gpus

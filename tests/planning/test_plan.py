@@ -10,6 +10,7 @@ import pytest
 from synpo_lab.config import RunConfig, TrainingConfig, load, parse
 from synpo_lab.errors import ConfigError
 from synpo_lab.planning import memory, plan, work
+from synpo_lab.planning.generating import Generator, generator
 from synpo_lab.planning.gpus import GPUS, gpu_called
 from synpo_lab.planning.shapes import shape_of
 from synpo_lab.planning.work import Generate, Lengths, Read, Train
@@ -78,6 +79,43 @@ def test_several_gpus_share_trainings_and_answers() -> None:
     single, copies = (config(engine={"kind": "vllm", "vllm": {"data_parallel": n}}) for n in (1, 4))
     asked = Generate("x", 1000, 60, 350)
     assert work.seconds(asked, shape, single, A100) == pytest.approx(4 * work.seconds(asked, shape, copies, A100))
+
+
+VLLM = {"vllm": {"tensor_parallel": 2, "data_parallel": 3, "gpu_memory_utilization": 0.5, "max_num_seqs": 64}}
+HERE, BESIDE = Generator(False, 1, 1, 0.9, 256), Generator(True, 3, 2, 0.5, 64)
+
+
+@pytest.mark.parametrize(
+    ("engine", "found"),
+    [
+        (VLLM, HERE),  # settings of what is not used
+        (VLLM | {"openai": {"trained": "vllm"}, "ray": {"each": "vllm"}}, HERE),
+        (VLLM | {"batch_size": 8}, replace(HERE, most=8)),
+        (VLLM | {"kind": "vllm"}, BESIDE),
+        (VLLM | {"kind": "openai"}, HERE),
+        (VLLM | {"kind": "openai", "openai": {"trained": "vllm"}}, BESIDE),
+        (VLLM | {"kind": "ray", "ray": {"workers": 8, "gpus": 1}}, replace(HERE, copies=8)),
+        (VLLM | {"kind": "ray", "ray": {"workers": 8, "gpus": 0.25}}, replace(HERE, copies=2)),
+        (VLLM | {"kind": "ray", "ray": {"workers": 8, "gpus": 0}}, HERE),  # on CPUs: the plan is for a GPU
+        (VLLM | {"kind": "ray", "ray": {"workers": 4, "gpus": 6, "each": "vllm"}}, replace(BESIDE, copies=12)),
+    ],
+)
+def test_what_generates_and_over_how_many_copies_is_as_the_engine_opens_it(
+    engine: dict[str, Any], found: Generator
+) -> None:
+    assert generator(config(engine=engine).engine) == found
+
+
+def test_eight_workers_of_a_cluster_take_an_eighth_of_the_time() -> None:
+    one, eight = (config(engine={"kind": "ray", "ray": {"workers": n, "gpus": 1}}) for n in (1, 8))
+    asked, shape = Generate("x", 1000, 60, 350), shape_of(LLAMA)
+    assert work.seconds(asked, shape, one, A100) == pytest.approx(8 * work.seconds(asked, shape, eight, A100))
+
+
+def test_what_follows_a_server_is_planned_with_vllms_settings_where_vllm_generates() -> None:
+    engine = {"kind": "openai", "openai": {"trained": "vllm"}, "vllm": {"gpu_memory_utilization": 0.5}}
+    [held] = [held for held in plan(config(engine=engine), A100).holdings if held.name == "generation"]
+    assert held.gib == pytest.approx(0.5 * 80)
 
 
 def test_a_scorer_of_eight_billion_parameters_takes_its_time_and_its_memory() -> None:
@@ -174,8 +212,8 @@ def test_gpus_that_share_one_copy_of_the_weights_hold_a_part_of_it_each() -> Non
     whole, part = (memory.generation(shape, engine, 4096, 80 * memory.GIB) for engine in (one, four))
     assert whole[0].bytes == 4 * part[0].bytes == 2 * 70_600_000_000
     assert memory.total(whole) > 80 * memory.GIB > memory.total(part)
-    assert memory.answers_together(shape, one, 4096, 80 * memory.GIB) == 1
-    assert memory.answers_together(shape, four, 4096, 80 * memory.GIB) > 50
+    assert memory.answers_together(shape, generator(one), 4096, 80 * memory.GIB) == 1
+    assert memory.answers_together(shape, generator(four), 4096, 80 * memory.GIB) > 50
 
 
 def test_g_and_r_are_counted_as_they_are_trained_and_not_as_the_policy_is() -> None:
