@@ -19,6 +19,7 @@ CHARACTERS_PER_TOKEN = 4  # English text, vocabularies of 30,000 words and more
 ASSUMED_SEEDS, ASSUMED_LENGTHS = 18_000, (60.0, 350.0)  # the paper's seeds; UltraFeedback's texts
 TINY = 20_000_000  # parameters
 MARGIN = 0.95  # of a GPU's memory that can be counted on
+LOADING = "loading, before FSDP shards"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,9 @@ def _holdings(config: RunConfig, shape: Shape, gpu: Gpu, lengths: Lengths) -> It
     for key, trainer in config.trainings.items():
         if key in names:
             yield _holding(names[key], memory.training(shape, trainer, config.training, sides=1), held)
+    if config.training.accelerate == "fsdp" and config.training.processes > 1 and config.trainings:
+        loads = [memory.loading(shape, trainer, config.training) for trainer in config.trainings.values()]
+        yield _holding(LOADING, max(loads, key=memory.total), held)
     if "simpo" not in config.trainings:
         return
     reference = config.simpo.kind in {"dpo", "ipo"}
@@ -192,7 +196,12 @@ def _advice(config: RunConfig, holdings: Sequence[Holding]) -> Iterator[str]:
         yield "generation does not fit: a smaller policy, a larger GPU, or engine.kind: openai for M_0"
     if "scoring" in tight:
         yield "the scorer does not fit: a smaller scorer.model, or a judge behind a server (scorer.judge.engine.kind: openai)"
-    if tight - {"generation", "scoring"}:
+    if LOADING in tight:
+        yield (
+            "FSDP loads the whole model on every GPU before it shards it, and that does not fit: dtype: bfloat16 under simpo, "
+            "prompts.train and improver.train halves it; or train adapters (lora.r), or take a larger GPU"
+        )
+    if tight - {"generation", "scoring", LOADING}:
         trainer = config.simpo if config.recipe != "seed-sft" else config.sft
         yield from _for_training(trainer, shared=config.training.accelerate != "")
 
@@ -208,4 +217,7 @@ def _for_training(config: TrainerConfig, *, shared: bool) -> Iterator[str]:
     if config.gradient_checkpointing is False:
         yield "or leave gradient_checkpointing to its default"
     if not config.lora.r and not shared:
-        yield "or several GPUs: training.processes with training.accelerate: fsdp"
+        yield (
+            "or several GPUs: training.processes with training.accelerate: fsdp (each loads the whole model before it is "
+            "sharded)"
+        )

@@ -51,6 +51,20 @@ def training(
     ]
 
 
+def loading(shape: Shape, config: TrainerConfig, how: TrainingConfig) -> list[Part]:
+    """What each GPU holds before FSDP has sharded the weights: every process reads the model and moves all of it there."""
+    whole, *_ = _weights(shape, config)
+    return [
+        Part(
+            "weights",
+            whole.bytes,
+            f"{whole.why}: whole on each GPU, and in main memory {how.processes} times, at first",
+        ),
+        Part("shard", whole.bytes / how.processes, f"a {how.processes}th, made while the whole is still there"),
+        Part("overhead", OVERHEAD, "CUDA context, workspaces"),
+    ]
+
+
 def generation(shape: Shape, config: EngineConfig, context: int, gpu_bytes: float) -> list[Part]:
     """On one GPU of an engine that answers with up to `context` tokens of prompt and answer."""
     by = generator(config)

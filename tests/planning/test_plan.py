@@ -63,6 +63,25 @@ def test_processes_share_what_their_method_shards(how: str, spread: set[str]) ->
             assert after.bytes == before.bytes / (8 if before.what in spread else 1)
 
 
+def test_fsdp_holds_the_whole_model_on_every_gpu_until_it_is_sharded() -> None:
+    count, shared = shape_of(LLAMA).parameters, {"training": {"processes": 8, "accelerate": "fsdp"}}
+
+    def loaded(**changes: Any) -> dict[str, float]:
+        made = plan(config(**shared, **changes), GPUS["a10g"])
+        [held] = [held for held in made.holdings if "loading" in held.name]
+        assert any("FSDP loads the whole model" in line for line in made.advice) is not held.fits
+        return {part.what: part.bytes for part in held.parts}
+
+    assert (loaded()["weights"], loaded()["shard"]) == (4 * count, count / 2)
+    half, four = {"dtype": "bfloat16"}, {"lora": {"r": 16, "quantize": "4bit"}}
+    everywhere = {"prompts": {"train": half}, "improver": {"train": half}}
+    assert loaded(simpo=half)["weights"] == 4 * count  # G and R are still float32
+    assert loaded(simpo=half, **everywhere)["weights"] == 2 * count
+    small = loaded(simpo=four, prompts={"train": four}, improver={"train": four})
+    assert small["weights"] < count
+    assert not any("loading" in held.name for held in plan(config(training={"processes": 8}), A100).holdings)
+
+
 def test_training_takes_six_operations_a_parameter_and_token_at_two_fifths_of_the_peak() -> None:
     shape, made = shape_of(LLAMA), config()
     trainer = made.simpo.model_copy(update={"gradient_checkpointing": False})
