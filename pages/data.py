@@ -43,7 +43,7 @@ from synpo_lab.jobs.wording import pace
 
 LEAD = "Preference data made elsewhere: look at a file, see what would be refused and why, and open the rest in every page."
 AUTO = "told by the file"
-LOOKED_AT = 20_000  # rows a look from a page reads
+LOOKED_AT = 20_000  # rows a look from a page reads, unless every row is asked for
 LONGEST = 400  # characters of a text in an example
 REFUSALS = 60  # refused rows told one by one
 CONFIRM = "(name) => name && confirm(`Delete ${name} and everything imported with it?`) ? name : null"
@@ -88,6 +88,14 @@ def build(lab: Lab) -> None:
                 name = gr.Textbox(label="Name", placeholder="the file’s", elem_id="data-name", min_width=140)
             with gr.Row(elem_classes="lab-pager"):
                 looked = gr.Button("Look", size="md", scale=0, min_width=120, elem_id="data-look")
+                every = gr.Checkbox(
+                    label="at every row",
+                    elem_id="data-every",
+                    scale=0,
+                    min_width=130,
+                    container=False,
+                    visible=not uploads_only,
+                )
                 start = gr.Button(
                     "Import", variant="primary", size="md", scale=0, min_width=120, elem_id="data-import",
                     interactive=False, visible=not lab.read_only,
@@ -119,13 +127,14 @@ def build(lab: Lab) -> None:
     def open_page(request: gr.Request) -> list[Any]:
         return [picked(lab, selection(lab, request).run_id), *_list(lab)]
 
-    def look_at(path: str, second: str, upload: Any, format: str, columns: str, name: str) -> list[Any]:
+    def look_at(path: str, second: str, upload: Any, format: str, columns: str, name: str, every: bool) -> list[Any]:
         paths = paths_of(path, second, upload)
+        at_most = None if every and not uploads_only else LOOKED_AT
         if not paths:
             return [problem("There is no file yet.", "give a path or upload one"), gr.Button(interactive=False), name]
         try:
             with storage_errors():
-                found = look(paths, format, mapping_of(columns), at_most=LOOKED_AT)
+                found = look(paths, format, mapping_of(columns), at_most=at_most)
                 found.check()
         except LabError as error:
             return [wrong(error, upload), gr.Button(interactive=False), name]
@@ -164,7 +173,7 @@ def build(lab: Lab) -> None:
     gr.on([upload.upload, upload.clear], not_looked_at, None, start, **QUIET)
     looked.click(
         look_at,
-        [*fields, name],
+        [*fields, name, every],
         [report, start, name],
         api_visibility="private",
         concurrency_limit=2,

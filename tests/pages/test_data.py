@@ -69,8 +69,8 @@ def handler(lab: Lab, page: Any, name: str) -> Callable[..., Any]:
     return next(one.fn for one in lab.app.fns.values() if one.fn is not None and one.name == name)
 
 
-def looked(lab: Lab, path: Path, **given: str) -> list[Any]:
-    asked = {"second": "", "upload": None, "format": "auto", "columns": "", "name": ""} | given
+def looked(lab: Lab, path: Path, **given: Any) -> list[Any]:
+    asked = {"second": "", "upload": None, "format": "auto", "columns": "", "name": "", "every": False} | given
     found: list[Any] = handler(lab, data, "look_at")(str(path), *asked.values())
     return found
 
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_told_on_the_page_and_nothing_can_be_imported(
 
 
 def test_a_look_without_a_file_says_so(lab: Lab) -> None:
-    report, button, _ = handler(lab, data, "look_at")("", "", None, "auto", "", "")
+    report, button, _ = handler(lab, data, "look_at")("", "", None, "auto", "", "", False)
     assert "no file yet" in report
     assert not button.interactive
 
@@ -142,6 +142,22 @@ def test_the_list_has_every_data_set_with_its_counts_links_and_refused_rows(lab:
         assert said in sets
     assert {name for _, name in which.choices} == {"pairs", "judged", "answers"}
     assert not timer.active
+
+
+def test_a_look_at_every_row_counts_all_that_would_be_refused(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "LOOKED_AT", 10)
+    rows = [{"prompt": f"p {n}", "chosen": "a", "rejected": "b" if n % 2 else None} for n in range(9_000)]
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "4,500 of 9,000 rows can be taken" not in looked(lab, path)[0]
+    report = looked(lab, path, every=True)[0]
+    assert "4,500 of 9,000 rows can be taken" in report
+    assert "4,500 refused" in report
+    read_only = Lab(lab.home, read_only=True)
+    assert "9,000 rows can be taken" not in looked(read_only, path, upload=[str(path)], every=True)[0]
+    read_only.close()
 
 
 def test_a_home_without_data_sets_says_what_comes_here(empty_lab: Lab) -> None:
