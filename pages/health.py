@@ -55,6 +55,10 @@ def build(lab: Lab) -> None:
                 "Run the checks", variant="primary", size="sm", scale=0, min_width=150, elem_id="health-run",
                 visible=not lab.read_only,
             )  # fmt: skip
+            every = gr.Checkbox(
+                label="read the texts of every pair", elem_id="health-every", container=False, scale=0, min_width=220,
+                visible=not lab.read_only,
+            )  # fmt: skip
             markdown = gr.Button("Report as Markdown", size="sm", scale=0, min_width=160, elem_id="health-markdown")
             json = gr.Button("Report as JSON", size="sm", scale=0, min_width=140, elem_id="health-json")
         with gr.Accordion("Look for evaluation prompts of a file too", open=False, visible=not lab.read_only):
@@ -80,8 +84,9 @@ def build(lab: Lab) -> None:
             _check_first(lab, asked.run_id)
         return ["", gr.Column(visible=True), *_shown(lab, asked.run_id)]
 
-    def begin(run_id: str, path: str | None) -> list[Any]:
-        start(lab.home, run_id, [Path(path)] if path else [])
+    def begin(run_id: str, path: str | None, every: bool) -> list[Any]:
+        most = max(1, pair_count(lab.database, run_id)) if every else None
+        start(lab.home, run_id, [Path(path)] if path else [], most_texts=most)
         return [_going(progress(lab.store.run(run_id))), gr.Timer(active=True)]
 
     @told
@@ -103,7 +108,7 @@ def build(lab: Lab) -> None:
         return gr.DownloadButton(value=str(path))
 
     follow(lab, picker, line, has_pairs, fill, [nothing, content, *shown])
-    run.click(acting(lab, begin), [picker, evaluation], [said, timer], **QUIET)
+    run.click(acting(lab, begin), [picker, evaluation, every], [said, timer], **QUIET)
     timer.tick(tick, picker, shown, **QUIET)
     for button, kind in ((json, "json"), (markdown, "md")):
         saved = button.click(_saver(save, kind), picker, file, **QUIET)

@@ -19,17 +19,21 @@ LOG = "health.log"
 LAST_WORDS = 2_000  # characters
 
 
-def start(home: Path, run_id: str, files: Sequence[Path] = ()) -> None:
-    """Start a check of a run. RunError when there is no such run, or a check of it is going on."""
+def start(home: Path, run_id: str, files: Sequence[Path] = (), *, most_texts: int | None = None) -> None:
+    """Start a check of a run, of the texts of at most `most_texts` pairs (None: of as many as the command line reads).
+
+    RunError when there is no such run, or a check of it is going on.
+    """
     with storage_errors():
         run = run_to_check(home, run_id)
         if progress(run) is not None:
             raise RunError(f"a check of {run_id} is going on", hint="wait for it")
         say(run, STARTING)
-    evaluation = [part for path in files for part in ("--eval", str(path))]
+    asked = [part for path in files for part in ("--eval", str(path))]
+    asked += [] if most_texts is None else ["--texts", str(most_texts)]
     with (run.folder / LOG).open("wb") as log:
         process = subprocess.Popen(
-            [*COMMAND, run_id, "--home", str(home), "--json", *evaluation],
+            [*COMMAND, run_id, "--home", str(home), "--json", *asked],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

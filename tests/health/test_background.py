@@ -34,6 +34,14 @@ def test_a_check_runs_in_a_process_of_its_own_and_leaves_its_report(run: RunStor
     assert background.failure(run) is None
 
 
+def test_a_check_reads_as_many_texts_as_it_is_asked_to(run: RunStore) -> None:
+    background.start(run.folder.parents[1], "run", most_texts=3)
+    wait_for(lambda: stored_report(run) is not None and progress(run) is None)
+    report = stored_report(run)
+    assert report is not None
+    assert (report.texts_read, report.pairs) == (3, 4)
+
+
 def test_a_check_that_fails_says_why(run: RunStore, tmp_path: Any) -> None:
     background.start(run.folder.parents[1], "run", [tmp_path / "nothing.json"])
     wait_for(lambda: progress(run) is None)
