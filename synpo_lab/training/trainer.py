@@ -8,6 +8,7 @@ FSDP, DeepSpeed) sees the whole computation; what the loss needs of the model it
 
 import errno
 import gc
+import importlib
 import math
 import os
 import shutil
@@ -165,7 +166,10 @@ def _train(
             how.note(f"{out.name}: {cut} and are trained on without the rest")
         trainer = LabTrainer(trainee.model, task, arguments, how.log)
         trainer.add_callback(_Control(how))
-        _run(trainer, _last_complete(how.checkpoints), config, how)
+        try:
+            _run(trainer, _last_complete(how.checkpoints), config, how)
+        finally:
+            _end_report(how.report_to)
         step, last = trainer.state.global_step, trainer.state.max_steps
         if step < last and step != how.pause_at:
             raise TrainingStopped(f"stopped after step {step} of {last}")
@@ -369,7 +373,7 @@ def _arguments(
     cuda = device.type == "cuda"
     arguments = TrainingArguments(
         output_dir=str(folder),
-        run_name=out.name,
+        run_name=_reported_as(out),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=config.batch_size // (micro * together),
         num_train_epochs=config.epochs,
@@ -406,6 +410,17 @@ def _reporters(name: str, out: Path) -> list[str]:
     if name == "tensorboard":  # by default it would write into the checkpoints, which are removed at the end
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(out.parent / ".tensorboard" / out.name)
     return [name]
+
+
+def _reported_as(out: Path) -> str:
+    """RUN/MODEL for a model of a run: every run has an M_1."""
+    return f"{out.parents[1].name}/{out.name}" if out.parent.name == "models" else out.name
+
+
+def _end_report(name: str) -> None:
+    """Weights and Biases would log the next training of this process as the same one; the others end with theirs."""
+    if name == "wandb":
+        importlib.import_module(name).finish()
 
 
 def _world() -> int:

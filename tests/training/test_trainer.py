@@ -1,9 +1,11 @@
 import os
 import random
+import sys
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -285,6 +287,43 @@ def test_steps_are_reported_where_that_is_asked_for_and_nowhere_else(
     found = losses(base, rows, tmp_path / "models" / "M_1", report_to="tensorboard")
     assert [logs["loss"] for logs in told] == found
     assert os.environ["TENSORBOARD_LOGGING_DIR"] == str(tmp_path / "models" / ".tensorboard" / "M_1")
+
+
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_each_training_is_reported_under_its_runs_name_and_its_report_ends_with_it(
+    base: Path, tmp_path: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """As wandb's own callback does, this one begins a report only where none is going on."""
+    reports: list[dict[str, Any]] = []
+
+    class Wandb(ModuleType):
+        going_on = False
+
+        def finish(self) -> None:
+            self.going_on = False
+
+    class Reporter(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if not wandb.going_on:
+                reports.append({"name": args.run_name, "losses": []})
+            wandb.going_on = True
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            reports[-1]["losses"].append(logs["loss"])
+            if ends == "badly":
+                raise OSError("no report today")
+
+    wandb = Wandb("wandb")
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setattr(trainer, "find_spec", lambda name: object())
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", Reporter)
+    outs = [tmp_path / "runs" / name / "models" / "M_1" for name in ("monday", "tuesday")] + [tmp_path / "alone"]
+    for out in outs:
+        with nullcontext() if ends == "well" else pytest.raises(OSError, match="today"):
+            losses(base, rows, out, report_to="wandb")
+    assert [report["name"] for report in reports] == ["monday/M_1", "tuesday/M_1", "alone"]
+    assert [len(report["losses"]) for report in reports] == [15 if ends == "well" else 1] * 3
+    assert not wandb.going_on
 
 
 def test_a_micro_batch_must_divide_the_batch(base: Path, tmp_path: Path, rows: Rows) -> None:
