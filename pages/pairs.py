@@ -34,6 +34,7 @@ from storage.queries.one_prompt import one_prompt, pair_of_prompt
 from storage.queries.page import Row
 from storage.queries.pairs import (
     neighbours,
+    notes_of,
     pair,
     pair_drop_reasons,
     pair_id_at,
@@ -55,6 +56,8 @@ DIFFS = [("rejected and chosen", "rejected"), ("draft and improved", "draft"), (
 FOLLOW = "(here) => { labAddress(JSON.parse(here || '{}')); }"
 REMEMBERED = "(typed, kept) => typed || kept || typed"  # by this browser
 SAVE = "() => labSave('notes-file')"
+# One after the other, as they were asked: a step that stores a note on leaving sees the verdict given just before it.
+IN_TURN: dict[str, Any] = {"concurrency_id": "pairs", "concurrency_limit": 1}
 HELP = Markup(
     '<button type="button" class="lab-help" data-opens="pair-keys" aria-haspopup="dialog">? keys</button>'
     '<dialog id="pair-keys" aria-label="keys"><h3>Keys</h3><dl>'
@@ -116,17 +119,21 @@ def build(lab: Lab) -> None:
     export_panel(lab, "pairs", lambda run_id, *values: (run_id, asked_by(values).query), [picker, *filters])
     file = gr.DownloadButton("Save", visible="hidden", elem_id="notes-file")
     current = gr.Textbox(visible="hidden", elem_id="pair-current")
+    # The pair that the text in the note's box is of. It is sent with that text, so that neither is taken for another's.
+    noted = gr.Textbox(visible="hidden", elem_id="pair-noted")
+    at = gr.State(None)  # `current` as the server has it: also before the browser has heard of the last step
     here = gr.Textbox(visible="hidden", elem_id="pair-here")
     seen = gr.State("")  # the pair whose sides were uncovered without a stored verdict
     name = gr.BrowserState("", storage_key="synpo-lab-reader", secret="synpo-lab")
     before, after, opened = gr.State(None), gr.State(None), gr.State(False)
     read_by = gr.State("")  # the reader's name that the page was last drawn for because it changed
-    outputs = [shown, place, current, before, after, previous, following, here, chips, bar, *votes, note]
+    outputs = [shown, place, current, before, after, previous, following, here, chips, bar, *votes, at, noted, note]
     asked = [author, seen, *modes, *filters]
 
     @told
-    def show(run_id: str | None, pair_id: str | None, *wanted: Any) -> list[Any]:
-        return _show(lab, run_id, pair_id, _Wanted.of(*wanted))
+    def show(run_id: str | None, pair_id: str | None, written_of: str, text: str, *values: Any) -> list[Any]:
+        wanted = _Wanted.of(*values)
+        return _leaving(lab, written_of, text, wanted, _show(lab, run_id, pair_id, wanted))
 
     @told
     def again(run_id: str | None, pair_id: str | None, reader: str, *wanted: Any) -> list[Any]:
@@ -137,13 +144,14 @@ def build(lab: Lab) -> None:
         if wanted[0] == reader:
             return [gr.skip()] * (1 + len(outputs))
         made = _show(lab, run_id, pair_id, _Wanted.of(*wanted)) if pair_id else [gr.skip()] * len(outputs)
-        stays = {id(chips)} | ({id(note)} if made[-1] == "" else set())
+        stays = {id(chips)} | ({id(note), id(noted)} if made[-1] == "" else set())
         kept = [gr.skip() if id(output) in stays else value for output, value in zip(outputs, made, strict=True)]
         return [wanted[0], *kept]
 
     @told
-    def from_first(run_id: str | None, *wanted: Any) -> list[Any]:
-        return _show(lab, run_id, None, _Wanted.of(*wanted))
+    def from_first(run_id: str | None, written_of: str, text: str, *values: Any) -> list[Any]:
+        wanted = _Wanted.of(*values)
+        return _leaving(lab, written_of, text, wanted, _show(lab, run_id, None, wanted))
 
     def fill(chosen: Selection) -> list[Any]:
         wanted = _Wanted("", "", modes_of(chosen.query), asked_of(chosen.query))
@@ -157,10 +165,18 @@ def build(lab: Lab) -> None:
 
     def vote(which: str) -> Any:
         @told
-        def voted(run_id: str | None, pair_id: str | None, text: str, *wanted: Any) -> list[Any]:
-            return _vote(lab, run_id, pair_id, which, text, _Wanted.of(*wanted))
+        def voted(run_id: str | None, pair_id: str | None, written_of: str, text: str, *values: Any) -> list[Any]:
+            wanted = _Wanted.of(*values)
+            if written_of == pair_id:
+                return _vote(lab, run_id, pair_id, which, text, wanted)
+            _keep_note(lab, written_of, text, wanted.author)
+            return _vote(lab, run_id, pair_id, which, None, wanted)
 
         return voted
+
+    @told
+    def keep(written_of: str, text: str, author: str) -> None:
+        _keep_note(lab, written_of, text, author)
 
     @told
     def agreement(run_id: str | None, reader: str, is_open: bool) -> Any:
@@ -179,14 +195,18 @@ def build(lab: Lab) -> None:
 
     follow(lab, picker, line, has_pairs, fill, [*filters, *modes, seen, *outputs])
     filtered = [edited(part) for part in filters[:-1]]
-    gr.on(filtered, from_first, [picker, *asked], outputs, trigger_mode="always_last", **QUIET)
-    gr.on([mode.input for mode in modes], show, [picker, current, *asked], outputs, trigger_mode="always_last", **QUIET)
+    writing = [noted, note]
+    quiet: dict[str, Any] = {**QUIET, **IN_TURN}
+    picker.input(keep, [*writing, author], None, **quiet)
+    gr.on(filtered, from_first, [picker, *writing, *asked], outputs, trigger_mode="always_last", **quiet)
+    changed = [mode.input for mode in modes]
+    gr.on(changed, show, [picker, at, *writing, *asked], outputs, trigger_mode="always_last", **quiet)
     for button, there in ((previous, before), (following, after)):
         # A step that comes while the one before is being answered waits for it; of a key held down only the last does.
-        button.click(show, [picker, there, *asked], outputs, trigger_mode="always_last", **QUIET)
-    given = [button.click(vote(which), [picker, current, note, *asked], [seen, *outputs], **QUIET)
+        button.click(show, [picker, there, *writing, *asked], outputs, trigger_mode="always_last", **quiet)
+    given = [button.click(vote(which), [picker, current, *writing, *asked], [seen, *outputs], **quiet)
              for button, which in zip(votes, ("first", "second", "tie", "bad", ""), strict=True)]  # fmt: skip
-    given.append(note.submit(vote("note"), [picker, current, note, *asked], [seen, *outputs], **QUIET))
+    given.append(note.submit(vote("note"), [picker, current, *writing, *asked], [seen, *outputs], **quiet))
     for done in given:
         done.then(agreement, [picker, author, opened], agreed, **QUIET)
     here.change(None, here, None, js=FOLLOW, **QUIET)
@@ -299,6 +319,8 @@ def _one(lab: Lab, order: _Order, pair_id: str, beside: Neighbours, wanted: _Wan
         chips_html(order.run_id, wanted.asked),
         gr.Column(visible=True),
         *_vote_buttons(pair_id, wanted.modes, hidden, said),
+        pair_id,
+        pair_id,
         mine["text"] if mine else "",
     ]
 
@@ -327,7 +349,9 @@ def _list(
         json.dumps(here),
         chips_html(order.run_id, wanted.asked),
         gr.Column(visible=False),
-        *[gr.skip()] * 6,
+        *[gr.skip()] * 5,
+        pair_id,
+        *[gr.skip()] * 2,
     ]
 
 
@@ -346,7 +370,9 @@ def _nothing(said: Markup, run_id: str | None, wanted: _Wanted) -> list[Any]:
         here,
         chips,
         gr.Column(visible=False),
-        *[gr.skip()] * 6,
+        *[gr.skip()] * 5,
+        None,
+        *[gr.skip()] * 2,
     ]
 
 
@@ -394,12 +420,39 @@ def _vote_buttons(pair_id: str, modes: Modes, hidden: bool, said: str) -> list[A
     return [*sides, *others, gr.Button(interactive=bool(said))]
 
 
-def _vote(lab: Lab, run_id: str | None, pair_id: str | None, which: str, text: str, wanted: _Wanted) -> list[Any]:
-    """Store a verdict: the first or second answer, tie, bad, "" (taken back), or a note to the verdict there is."""
+def _leaving(lab: Lab, written_of: str, text: str | None, wanted: _Wanted, made: list[Any]) -> list[Any]:
+    """What is shown next, `made`; of the pair the note is written of, the box stays as it is; of another, it is stored."""
+    if made[-2] == written_of:
+        return [*made[:-2], gr.skip(), gr.skip()]
+    _keep_note(lab, written_of, text, wanted.author)
+    return made
+
+
+def _keep_note(lab: Lab, pair_id: str, text: str | None, author: str) -> None:
+    """A note that was written and not stored, when its pair is left: it is stored beside the verdict there is."""
+    said = (text or "").strip()  # an empty box says nothing at all in gradio
+    mine = latest_of(notes_of(lab.database, pair_id), author) if said and pair_id else None
+    if not said or not pair_id or (mine and mine["text"] == said):
+        return
+    if lab.read_only:
+        gr.Info("This lab is open read-only: your note is not stored.")
+    else:
+        give(lab, pair_id, mine["verdict"] if mine else "", said, author)
+
+
+def _vote(
+    lab: Lab, run_id: str | None, pair_id: str | None, which: str, text: str | None, wanted: _Wanted
+) -> list[Any]:
+    """Store a verdict: the first or second answer, tie, bad, "" (taken back), or a note to the verdict there is.
+
+    `text`: the note; None leaves it as it is.
+    """
     if run_id is None or not pair_id:
-        return [gr.skip()] * 17
+        return [gr.skip()] * 19
     found = pair(lab.database, run_id, pair_id)
     mine = latest_of(found.notes, wanted.author) if found else None
+    if text is None:
+        text = mine["text"] if mine else ""
     order = order_of(pair_id, wanted.modes)
     verdicts = {"first": order[0], "second": order[1], "note": mine["verdict"] if mine else ""}
     if lab.read_only:

@@ -18,6 +18,7 @@ __all__ = [
     "Screen",
     "finding_kinds",
     "neighbours",
+    "notes_of",
     "pair",
     "pair_at",
     "pair_drop_reasons",
@@ -179,11 +180,16 @@ def pair(database: Database, run_id: str, pair_id: str) -> PairDetail | None:
     return PairDetail(
         pair=found,
         answers=answers_of_pair(database, run_id, prompt_id, found["iteration"], sides),
-        notes=database.rows(_NOTES, {"pair_id": pair_id}),
+        notes=notes_of(database, pair_id),
         logps=database.rows_of(run_id, "pair_logps", "pair_id", [pair_id], _LOGPS, which),
         findings=database.rows_of(run_id, "findings", "pair_id", [pair_id], _FINDINGS, which),
         topic=next(iter(database.rows_of(run_id, "topics", "prompt_id", [prompt_id], _TOPIC, topic_of)), None),
     )
+
+
+def notes_of(database: Database, pair_id: str) -> list[Row]:
+    """What did readers say of a pair? Rows of author, verdict, text and at: the latest of each author, newest first."""
+    return database.rows(_NOTES, {"pair_id": pair_id})
 
 
 def neighbours(

@@ -209,6 +209,38 @@ def test_a_verdict_outlives_the_page_and_the_server(serve: Serve, app: App, tmp_
         assert again.faults == []
 
 
+def test_a_note_being_written_is_not_lost(app: App) -> None:
+    page = opened(app, f"pairs?run={RUN}&sort=similarity")
+    note = page.locator("#verdict-note textarea, #verdict-note input").first
+    page.locator("#verdict-author textarea, #verdict-author input").first.fill("Cy")
+    first = shown_id(page)
+    note.fill("half a note")
+    page.locator("#pair .lab-prompt").click()
+    for key, told in (("m", "markdown=1"), ("s", "swap=1"), ("d", "diff=draft")):
+        page.keyboard.press(key)
+        page.wait_for_function("told => location.search.includes(told)", arg=told)
+        expect(note).to_have_value("half a note")
+    pressed(page, "l", "1 to 20 of")
+    page.keyboard.press("l")
+    expect(note).to_have_value("half a note")
+    for key in "jbj":  # a mode asked for while a step is being answered is not an answer to the pair before
+        page.keyboard.press(key)
+    expect(page.locator("#pair-place")).to_contain_text("3 of")
+    expect(note).to_have_value("")
+    page.wait_for_timeout(600)
+    expect(page.locator("#pair-place")).to_contain_text("3 of")
+    assert [text for _, _, text in said_of(app, first)][-1] == "half a note"
+    third = page.evaluate("() => new URLSearchParams(location.search).get('pair')")
+    note.fill("said with a verdict")
+    page.locator("#pair .lab-prompt").click()
+    for key in "tkk":
+        page.keyboard.press(key)
+    expect(page.locator("#pair-place")).to_contain_text("1 of")
+    expect(note).to_have_value("half a note")
+    assert said_of(app, third) == [("Cy", "tie", "said with a verdict")]
+    page.close()
+
+
 def test_agreement_with_the_scorer_is_told_and_notes_are_saved(app: App, tmp_path: Path) -> None:
     page = opened(app, f"pairs?run={RUN}")
     page.locator("#verdict-author textarea, #verdict-author input").first.fill("Bo")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import pytest
 
 from pages import pairs, prompt_rows
@@ -357,6 +358,26 @@ def test_a_verdict_is_stored_shown_changed_and_taken_back(own_lab: Lab) -> None:
     assert shown(own_lab, None, Asked(PairQuery(verdict="any")))[2] is None
 
 
+def test_a_note_being_written_outlives_every_mode_and_is_stored_when_its_pair_is_left(own_lab: Lab) -> None:
+    one, other = (pair.pair_id for pair in all_pairs(own_lab)[:2])
+
+    def answered(pair_id: str, text: str | None, **modes: Any) -> list[Any]:
+        asked = wanted(author="ana", **modes)
+        return pairs._leaving(own_lab, one, text, asked, pairs._show(own_lab, RUN, pair_id, asked))
+
+    for modes in ({"markdown": True}, {"swap": True}, {"blind": True}, {"diff": "off"}, {"sides": "two"}):
+        assert answered(one, "half a", **modes)[-2:] == [gr.skip(), gr.skip()]  # which note, and its text
+    assert verdict_of(own_lab, one) == []
+    give(own_lab, one, "tie", "before", "ana")
+    for text in (None, " ", "before"):
+        answered(other, text)
+    assert len(own_lab.store.notes(Note)) == 1
+    assert answered(other, " half a note ")[-2:] == [other, ""]
+    assert verdict_of(own_lab, one) == [("ana", "tie", "half a note")]
+    answered(one, "a list is another view", view="list")
+    assert verdict_of(own_lab, one) == [("ana", "tie", "a list is another view")]
+
+
 def test_a_note_too_long_is_refused_with_its_length(own_lab: Lab) -> None:
     with pytest.raises(LabError, match="5,001"):
         give(own_lab, "p", "tie", "x" * (LONGEST_NOTE + 1), "ana")
@@ -372,6 +393,8 @@ def test_a_read_only_lab_uncovers_a_blind_pair_and_stores_nothing(
     assert (out[0], verdict_of(shut, one)) == (one, [])
     assert "improved" in out[1]
     assert "not stored" in said[0]
+    pairs._leaving(shut, one, "a note", wanted(), pairs._show(shut, RUN, None, wanted(Asked(PairQuery(iteration=9)))))
+    assert "your note is not stored" in said[1]
     with pytest.raises(StorageFault, match="read-only"):
         give(shut, one, "tie", "", "")
     shut.close()
