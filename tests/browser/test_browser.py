@@ -20,7 +20,6 @@ from tests.plausible_run import write_run
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 RUN, OTHER = "pocket-20260101-1200-aaaa", "pocket-20251231-1200-bbbb"
-PATHS = ("", "prompts", "pairs", "thresholds", "health", "iterations", "sql")
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>\0 \u202e" + "w" * 5000
 Serve = Callable[..., AbstractContextManager[App]]
 
@@ -65,18 +64,7 @@ def marks(page: Page, selector: str) -> list[str]:
     return page.locator(selector).all_inner_texts()
 
 
-# Every page
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", PATHS)
-def test_every_page_opens_in_light_and_dark_and_fits_a_phone(app: App, path: str, theme: str) -> None:
-    page = app.open(f"{path}?__theme={theme}", width=390, height=844)
-    expect(page.locator("nav a.active")).to_have_count(1)
-    page.wait_for_timeout(1500)
-    assert page.evaluate("document.body.classList.contains('dark')") is (theme == "dark")
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
-    page.close()
+# Across pages
 
 
 def test_the_selected_run_and_the_theme_travel_through_the_navigation(app: App) -> None:

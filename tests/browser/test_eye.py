@@ -25,8 +25,6 @@ from tests.plausible_run import write_run
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 RUN, OTHER = "pocket-20260101-1200-aaaa", "pocket-20251231-1200-bbbb"
-PATHS = ("eye", "disagree", "playground", "compare")
-PLOTS = {"eye": 4, "disagree": 1, "playground": 0, "compare": 2}
 LOADING = 180_000  # milliseconds: a model's process has to start
 Serve = Callable[..., AbstractContextManager[App]]
 
@@ -64,25 +62,6 @@ def last(database: Database) -> EyeCount:
 
 def query_of(page: Page) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(urlparse(page.url).query).items()}
-
-
-@pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", PATHS)
-def test_each_page_opens_in_light_and_dark_on_a_screen_and_on_a_phone(
-    app: App, path: str, theme: str, width: int
-) -> None:
-    page = app.open(f"{path}?run={RUN}&__theme={theme}", width=width, height=844)
-    expect(page.locator("nav a.active")).to_have_count(1)
-    expect(page.locator(".js-plotly-plot")).to_have_count(PLOTS[path], timeout=60_000)
-    page.wait_for_timeout(1_000)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
-    for plot in page.locator(".js-plotly-plot").all():
-        drawn = plot.evaluate(
-            "chart => [chart.layout.title.text, chart.layout.xaxis.title.text, chart.layout.yaxis.title.text]"
-        )
-        assert all(drawn)
-    page.close()
 
 
 def test_which_pairs_the_policy_still_ranks_wrongly_is_said_and_opened(app: App, database: Database) -> None:

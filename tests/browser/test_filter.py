@@ -231,17 +231,6 @@ def test_a_fork_is_launched_from_the_page(app: App) -> None:
     page.close()
 
 
-@pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_page_fits_and_every_histogram_is_named(app: App, theme: str, width: int) -> None:
-    page = app.open(f"thresholds?__theme={theme}&max_similarity=0.6", width=width)
-    expect(page.locator("#cut-summary")).to_contain_text("pairs are kept")
-    expect(page.locator(".lab-histogram svg[role=img][aria-label]")).to_have_count(5)
-    expect(page.locator("#waterfall a")).not_to_have_count(0)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.close()
-
-
 def test_a_lab_open_read_only_shows_the_filter_and_offers_no_fork(serve: Serve, app: App, tmp_path: Path) -> None:
     with serve(app.home, "-m", "synpo_lab.cli", "serve", "--read-only") as shown:
         page = shown.open(f"thresholds?run={RUN}")

@@ -184,15 +184,6 @@ def test_a_hostile_prompt_does_nothing_in_the_table_on_the_map_and_in_its_lineag
         page.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", ["prompts?tab=topics", "prompts?tab=map", "prompts?tab=diversity", "lineage"])
-def test_every_tab_fits_a_phone(app: App, path: str, theme: str) -> None:
-    page = app.open(f"{path}{'&' if '?' in path else '?'}__theme={theme}", width=390, height=844)
-    page.wait_for_timeout(1500)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
-    page.close()
-
-
 def test_topics_are_found_in_the_background_from_the_page(app: App) -> None:
     page = app.open(f"prompts?run={BARE}&tab=topics")
     expect(page.locator("#prompt-topics")).to_contain_text("No topics yet")
