@@ -13,6 +13,8 @@ from synpo_lab.chat import Example
 from synpo_lab.logps import Head, owner_means, token_logps
 from synpo_lab.training.batches import Tensors, collate, collate_pairs, pair_mask
 
+ROUNDINGS = 4  # of the weights' dtype by which two ways to the same number may differ
+
 
 class AnswerLogps:
     """Scores the answers in batches made by training.batches.
@@ -30,6 +32,11 @@ class AnswerLogps:
         self._has_states = self._output is not None and self._agrees()
         if not self._has_states:
             self._decoder = self._model.forward  # as it is now: a training puts its loss in that place
+
+    @property
+    def notes(self) -> list[str]:
+        """In sentences, what costs more than it has to."""
+        return [] if self._has_states else ["all logits are held at once: what its head does is not known here"]
 
     def tokens(self, batch: Tensors) -> Tensor:
         """Log-prob [N] of each answer token."""
@@ -63,7 +70,9 @@ class AnswerLogps:
     def can_share_prompts(self) -> bool:
         """Whether a pair can be read as one row, the prompt once: tried on one pair, against two separate rows.
 
-        A model with windows or recurrent states cannot; nor one whose attention takes no such mask.
+        A model with windows or recurrent states cannot; nor one whose attention takes no such mask. In bfloat16 what a
+        rejected answer would gain by seeing the chosen one can be less than rounding is allowed: so what is left of it has
+        to be less than half of that, too.
         """
         config = self._model.config
         if config._attn_implementation != "sdpa":
@@ -72,8 +81,12 @@ class AnswerLogps:
             return False
         ids = _some_ids(self._model)[0].tolist()
         pair = (Example(ids[:3], ids[3:6]), Example(ids[:3], ids[4:]))
-        together, apart = (self.means(_to(self._model.device, b)) for b in (collate_pairs([pair], 0), collate(pair, 0)))
-        return torch.allclose(together, apart, rtol=1e-3, atol=1e-3)
+        shared = collate_pairs([pair], 0)
+        seeing = shared | {"borders": shared["borders"] + len(ids)}  # beyond the row: nothing is hidden
+        batches = (collate(pair, 0), shared, seeing)
+        apart, together, mixed = (self.means(_to(self._model.device, batch)).float() for batch in batches)
+        hidden = (together - apart)[1].abs() <= (mixed - apart)[1].abs() / 2  # of the rejected answer
+        return bool(hidden) and self._close(together, apart)
 
     @torch.no_grad()
     def _agrees(self) -> bool:
@@ -81,7 +94,11 @@ class AnswerLogps:
         ids, head = _some_ids(self._model), self._head()
         found: Tensor = head(self._decoder(input_ids=ids, use_cache=False).last_hidden_state)
         expected = self._model(input_ids=ids, use_cache=False).logits
-        return found.shape == expected.shape and torch.allclose(found.float(), expected.float(), rtol=1e-3, atol=1e-3)
+        return found.shape == expected.shape and self._close(found.float(), expected.float())
+
+    def _close(self, one: Tensor, other: Tensor) -> bool:
+        slack = max(1e-3, ROUNDINGS * _rounding(self._model))
+        return torch.allclose(one, other, rtol=slack, atol=slack)
 
 
 _NOTHING = torch.empty(0)
@@ -106,6 +123,13 @@ class _CalledHead:
 def bare(model: Any) -> Any:
     """The causal language model inside an adapter's wrapper, its layers still adapted; else `model`."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _rounding(model: Any) -> float:
+    """Of the narrowest dtype it computes in: that of some weights; bfloat16 where a quantised layer is called."""
+    found = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    found |= {torch.bfloat16} if getattr(model, "is_quantized", False) else set()
+    return max(torch.finfo(dtype).eps for dtype in found)
 
 
 def _after_the_head(config: Any) -> tuple[float, float | None]:

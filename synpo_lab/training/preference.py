@@ -93,6 +93,11 @@ class Preference:
             means = reference_means(model, self._logps, self.rows, self.collate, reference).tolist()
             self.rows = [(*pair, tuple(mean)) for pair, mean in zip(self.rows, means, strict=True)]
 
+    @property
+    def notes(self) -> list[str]:
+        apart = [] if self._shares else ["each prompt is read twice: the model cannot read a pair as one row"]
+        return [*self._logps.notes, *apart]
+
     def lengths(self) -> list[int]:
         return [len(a.prompt) + len(a.answer) + len(b.answer) for a, b, *_ in self.rows]
 

@@ -49,6 +49,10 @@ class SFT:
         self.shortened = sum(map(ne, self.rows, whole))
         self._pad, self._logps = tokenizer.pad_token_id, AnswerLogps(model)
 
+    @property
+    def notes(self) -> list[str]:
+        return self._logps.notes
+
     def lengths(self) -> list[int]:
         return [len(row.prompt) + len(row.answer) for row in self.rows]
 

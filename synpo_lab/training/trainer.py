@@ -105,6 +105,11 @@ class Objective(Protocol):
         """How many rows were cut to the config's max_length."""
         ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """In sentences, what makes the training dearer than one of another model."""
+        ...
+
     def lengths(self) -> list[int]:
         """Tokens of each row: rows of a like length share a batch."""
         ...
@@ -164,6 +169,8 @@ def _train(
         if task.shortened:
             cut = f"{task.shortened:,} of {rows:,} rows were longer than max_length ({config.max_length:,} tokens)"
             how.note(f"{out.name}: {cut} and are trained on without the rest")
+        for sentence in task.notes:
+            how.note(f"{out.name}: {sentence}")
         trainer = LabTrainer(trainee.model, task, arguments, how.log)
         trainer.add_callback(_Control(how))
         try:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM
 
 from synpo_lab.chat import Example, encode_examples
 from synpo_lab.config import SimPOConfig
@@ -294,6 +294,82 @@ def test_a_model_with_a_sliding_window_reads_the_answers_apart(pairs: Pairs) -> 
     task = Preference(Gemma3ForCausalLM(config).eval(), tokenizer, pairs, FAST, beta=10)
     assert not task._shares
     assert len(task.collate(task.rows)["input_ids"]) == 2 * len(pairs)
+
+
+def as_another_kernel_rounds(model: Any) -> Any:
+    """In bfloat16, and where attention gets a mask its output is a rounding or two away: what a GPU's kernels differ by."""
+
+    def rounded(module: Any, args: Any, how: dict[str, Any], output: Any) -> Any:
+        if how["attention_mask"] is None:
+            return output
+        signs = torch.where(torch.arange(output[0].shape[-1]) % 2 == 0, 1, -1)
+        return ((output[0].float() * (1 + signs * torch.finfo(torch.bfloat16).eps)).bfloat16(), *output[1:])
+
+    for layer in model.bfloat16().model.layers:
+        layer.self_attn.register_forward_hook(rounded, with_kwargs=True)
+    return model
+
+
+def deaf_to_masks(model: Any) -> Any:
+    """In bfloat16; its attention is causal, and that is all."""
+
+    def bare(module: Any, args: Any, how: dict[str, Any]) -> Any:
+        return args, how | {"attention_mask": None}
+
+    for layer in model.bfloat16().model.layers:
+        layer.self_attn.register_forward_pre_hook(bare, with_kwargs=True)
+    return model
+
+
+def test_in_bfloat16_a_pair_is_read_as_one_row_whatever_the_kernels_round(pairs: Pairs) -> None:
+    tokenizer = tiny_tokenizer(26)
+    task = Preference(as_another_kernel_rounds(tiny_llama(len(tokenizer))), tokenizer, pairs, FAST, beta=10)
+    assert task._shares
+    assert task.notes == []
+
+
+def test_in_bfloat16_a_model_that_knows_no_mask_is_told_apart_all_the_same(pairs: Pairs) -> None:
+    tokenizer = tiny_tokenizer(26)
+    task = Preference(deaf_to_masks(tiny_llama(len(tokenizer))), tokenizer, pairs, FAST, beta=10)
+    assert not task._shares
+
+
+def test_in_bfloat16_a_head_that_rounds_in_another_order_needs_no_full_logits(pairs: Pairs) -> None:
+    """Granite divides by its scale, the lab multiplies with the inverse: a rounding apart."""
+    tokenizer = tiny_tokenizer(26)
+    torch.manual_seed(0)
+    config = GraniteConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, logits_scaling=0.13, initializer_range=0.4, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    task = Preference(GraniteForCausalLM(config).eval().bfloat16(), tokenizer, pairs, FAST, beta=10)
+    assert task._logps._has_states
+    assert task.notes == []
+
+
+def test_what_makes_a_training_dearer_is_noted(tmp_path: Path, pairs: Pairs) -> None:
+    class Odd(torch.nn.Module):
+        """A head that makes other logits than the matrix it holds."""
+
+        def __init__(self, head: Any) -> None:
+            super().__init__()
+            self.weight = head.weight
+
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = states @ self.weight.T + torch.rand(len(self.weight))
+            return logits
+
+    tokenizer = tiny_tokenizer(26)
+    model = tiny_llama(len(tokenizer), attn_implementation="eager")
+    model.lm_head = Odd(model.lm_head)
+    said: list[str] = []
+    train_preference(
+        (model, tokenizer), pairs[:8], FAST, tmp_path / "M_1", beta=2, seed=0, note=said.append, device="cpu"
+    )
+    assert said == [
+        "M_1: all logits are held at once: what its head does is not known here",
+        "M_1: each prompt is read twice: the model cannot read a pair as one row",
+    ]
 
 
 def test_training_raises_margin_and_accuracy(base: Path, tmp_path: Path, pairs: Pairs) -> None:
