@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage import RunStore
-from synpo_lab.config import RunConfig, load
+from synpo_lab.config import RunConfig, TrainingConfig, load
 from synpo_lab.errors import RunError
 from synpo_lab.jobs.paths import with_absolute_paths
 from synpo_lab.jobs.provenance import stored_config, stored_info
@@ -65,8 +65,9 @@ _RULES = (
 def change(run: RunStore, changes: Sequence[str]) -> RunConfig:
     """Apply "key=value" changes to the config of a run nobody works on, and note them in run.json and the log.
 
-    A training that was under way with other values begins anew. Raises RunError naming each key that cannot change and
-    what was made with it, ConfigError for a change that cannot be; then nothing is changed.
+    A training that was under way with other values, or whose checkpoint cannot be read any more, begins anew. Raises
+    RunError naming each key that cannot change and what was made with it, ConfigError for a change that cannot be; then
+    nothing is changed.
     """
     before = stored_config(run)
     after = with_absolute_paths(load(run.folder / "run.yaml", list(changes)))
@@ -74,6 +75,8 @@ def change(run: RunStore, changes: Sequence[str]) -> RunConfig:
     _check(run, told, after)
     for trainee in {rule.trainee for key in told if (rule := _rule(key)) and rule.trainee and not _is_how(key)}:
         _begin_anew(run, trainee)
+    if _shards(before.training) != _shards(after.training):
+        _drop_checkpoints(run)
     if told:
         info = stored_info(run)
         run.rewrite(after.to_yaml(), info | {"changes": [*info.get("changes", []), {"at": time.time(), "set": told}]})
@@ -130,3 +133,17 @@ def _begin_anew(run: RunStore, trainee: Trainee) -> None:
     for left in (*run.models.glob(f".{_FOLDERS[trainee]}.checkpoints"), *run.models.glob(".M_*.reference.*")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     run.replace(TrainStep, [step for step in run.read(TrainStep) if step.trainee != trainee])
+
+
+def _shards(training: TrainingConfig) -> tuple[str, int]:
+    """What the form of a checkpoint depends on; each process that holds a whole copy (DDP) reads one of any other."""
+    sharded = training.accelerate if training.processes > 1 else ""
+    return sharded, training.processes if sharded else 0
+
+
+def _drop_checkpoints(run: RunStore) -> None:
+    for folder in sorted(run.models.glob(".*.checkpoints")):
+        name = folder.name.removeprefix(".").removesuffix(".checkpoints")
+        if any(folder.glob("checkpoint-*")):
+            run.event("log", f"{name} is trained anew: its checkpoint is of another training.accelerate or processes")
+        shutil.rmtree(folder)

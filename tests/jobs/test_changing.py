@@ -124,6 +124,31 @@ def test_a_training_under_way_begins_anew_when_what_it_computes_changes(run: Run
     assert [known.trainee for known in run.read(TrainStep)] == ["improver"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "kept"),
+    [
+        (["processes=2"], ["accelerate=fsdp"], False),
+        (["processes=2", "accelerate=fsdp"], ["accelerate=''"], False),
+        (["processes=2", "accelerate=zero2"], ["processes=4"], False),
+        (["processes=2", "accelerate=fsdp"], ["processes=1"], False),
+        (["processes=2"], ["processes=4"], True),
+        ([], ["accelerate=fsdp"], True),  # one process shards nothing
+        (["processes=2", "accelerate=fsdp"], ["checkpoint_minutes=1"], True),
+    ],
+)
+def test_a_checkpoint_that_others_could_not_read_is_dropped_and_that_is_told(
+    run: RunStore, before: list[str], after: list[str], kept: bool
+) -> None:
+    change(run, [f"training.{setting}" for setting in before])
+    folder = run.models / ".M_1-beta=2.checkpoints"
+    (folder / "checkpoint-7").mkdir(parents=True)
+    run.append([step("policy", 7)])
+    change(run, [f"training.{setting}" for setting in after])
+    assert folder.exists() == kept
+    told = [event["message"] for event in run.events()[0]]
+    assert any("M_1-beta=2 is trained anew" in message for message in told) != kept
+
+
 def test_a_resume_starts_the_worker_with_the_changed_config(run: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[RunConfig] = []
     monkeypatch.setattr(launching, "start_worker", lambda _, config: started.append(config))
