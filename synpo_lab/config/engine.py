@@ -88,7 +88,9 @@ class RayConfig(Section):
     """Settings of the ray engine: the same work on the machines of a Ray cluster."""
 
     address: str | None = Field(
-        None, description="The cluster ('auto', 'ray://host:10001'). Default: one started on this machine."
+        None,
+        description="The cluster ('auto', 'ray://host:10001'). Default: one started on this machine. Every machine must see "
+        "the lab home at the same path (a shared disk).",
     )
     workers: int = Field(2, ge=1, description="Engines at work, each with a copy of the weights.")
     each: Literal["transformers", "vllm", "scripted"] = Field("transformers", description="What each worker runs.")

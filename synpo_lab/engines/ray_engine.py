@@ -9,6 +9,7 @@ that machine. Here the workers stay, with their weights, from one stage to the n
 import copy
 import logging
 import os
+import platform
 import time
 import warnings
 from collections import deque
@@ -21,8 +22,9 @@ from typing import Any
 from synpo_lab.config import EngineConfig, SamplingConfig
 from synpo_lab.engines import INSTALL, KeptEngine, open_engine
 from synpo_lab.engines.base import Check, Completion, Request, never
-from synpo_lab.errors import EngineError, LabError, MissingExtra
+from synpo_lab.errors import EngineError, LabError, MissingExtra, ModelError
 
+HUB = "hub:"
 POLL_SECONDS = 0.2  # between two looks at `check`
 STOP_SECONDS = 0.5  # between two looks of a worker at the stop sign
 START_SECONDS = 600.0  # until one worker at least is up
@@ -48,11 +50,11 @@ class RayEngine:
         """Completions, a batch at a time, as workers finish them."""
         yield from self._crew.done(self._batches(requests), (self.name, self._model, sampling, seed), check)
 
-    def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
+    def mean_logps(self, rows: Iterable[tuple[str, str]], *, check: Check = never) -> Iterator[float]:
         """Mean log-prob per token of each (prompt, answer), in order."""
         found: dict[int, float] = {}
         wanted = 0
-        for place, value in self._crew.done(self._batches(enumerate(rows)), (self.name, self._model, None, 0), never):
+        for place, value in self._crew.done(self._batches(enumerate(rows)), (self.name, self._model, None, 0), check):
             found[place] = value
             while wanted in found:
                 yield found.pop(wanted)
@@ -247,7 +249,7 @@ class _Worker:
                 return list(engine.generate(rows, sampling, seed=seed, check=lambda: self._check(run)))
             return list(zip((at for at, _ in rows), engine.mean_logps([row for _, row in rows]), strict=True))
         except LabError as error:
-            return error
+            return _as_seen_here(error, model)
         except _Stopped:
             return []
 
@@ -262,6 +264,16 @@ class _Worker:
         if stopped >= run:
             self._looked = 0.0
             raise _Stopped
+
+
+def _as_seen_here(error: LabError, model: str | Path) -> LabError:
+    """An error over a folder that the run's machine has, and this one has not."""
+    if not isinstance(error, ModelError) or str(model).startswith(HUB) or Path(model).is_dir():
+        return error
+    return ModelError(
+        f"{error.message} on {platform.node()}, a machine of the Ray cluster",
+        hint="every machine must see the lab home, and models in folders, at the same path: keep them on a shared disk",
+    )
 
 
 def _imported() -> Any:

@@ -12,7 +12,7 @@ from synpo_lab.config import EngineConfig, SamplingConfig
 from synpo_lab.engines.base import Completion, Request
 from synpo_lab.engines.ray_engine import RayEngine, _Crew, _Worker
 from synpo_lab.engines.transformers_engine import TransformersEngine
-from synpo_lab.errors import EngineError
+from synpo_lab.errors import EngineError, ModelError
 from tests.engines.tiny_adapter import save_adapter
 from tests.tiny_model import save_tiny
 
@@ -171,3 +171,17 @@ def test_a_worker_without_a_gpu_of_its_own_sees_none(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     _Worker(config(gpus=gpus), False, 0, None)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+def test_a_worker_that_does_not_see_the_models_folder_says_what_it_must_share(folder: Path, tmp_path: Path) -> None:
+    worker = _Worker(config(), False, 0, None)
+    worker._check = lambda run: None  # type: ignore[method-assign]
+    absent = worker.work(1, ("M_1", str(tmp_path / "absent"), SAMPLING, 0), asked(1))
+    assert isinstance(absent, ModelError)
+    assert str(tmp_path / "absent") in absent.message
+    assert "a machine of the Ray cluster" in absent.message
+    assert "same path" in absent.hint
+    (tmp_path / "empty").mkdir()
+    empty = worker.work(1, ("M_1", str(tmp_path / "empty"), SAMPLING, 0), asked(1))
+    assert "config.json" in empty.message
+    assert "cluster" not in empty.message
