@@ -203,12 +203,16 @@ def _notes(notes: Sequence[Row]) -> Markup:
     if not notes:
         return Markup("")
     lines = joined(
-        Markup("<li><b>{}</b>: {}{} <span>{}</span></li>").format(
-            visible(note["author"][:80]),
-            VERDICT_WORDS.get(note["verdict"], ""),
-            Markup(" · <q dir='auto'>{}</q>").format(visible(note["text"])) if note["text"] else "",
-            moment(note["at"]),
+        Markup("<li><b>{}</b>: {} <span>{}</span></li>").format(
+            visible(note["author"][:80]), _said(note), moment(note["at"])
         )
         for note in notes
     )
     return Markup('<ul class="lab-notes" aria-label="what readers said">{}</ul>').format(lines)
+
+
+def _said(note: Row) -> Markup:
+    """A verdict, words, or both. Who wrote words alone may never have given a verdict."""
+    words = Markup("<q dir='auto'>{}</q>").format(visible(note["text"])) if note["text"] else ""
+    verdict = VERDICT_WORDS.get(note["verdict"], "") if note["verdict"] or not words else ""
+    return Markup(" · ").join(filter(None, [verdict, words]))

@@ -194,7 +194,8 @@ def test_a_verdict_outlives_the_page_and_the_server(serve: Serve, app: App, tmp_
         page.keyboard.press("r")
         expect(page.locator(".lab-notes")).to_contain_text("the rejected answer is better")
         page.keyboard.press("u")
-        expect(page.locator(".lab-notes")).to_contain_text("verdict taken back")
+        expect(page.locator(".lab-notes")).not_to_contain_text("is better")
+        expect(page.locator(".lab-notes")).to_contain_text("Ana: clear & <b>short</b>")
         page.keyboard.press("x")
         expect(page.locator(".lab-notes")).to_contain_text("a bad pair")
         assert [verdict for _, verdict, _ in said_of(here, pair_id)] == ["chosen", "rejected", "", "bad"]

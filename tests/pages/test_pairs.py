@@ -358,6 +358,18 @@ def test_a_verdict_is_stored_shown_changed_and_taken_back(own_lab: Lab) -> None:
     assert shown(own_lab, None, Asked(PairQuery(verdict="any")))[2] is None
 
 
+def test_words_without_a_verdict_are_shown_as_that_and_nothing_at_all_as_taken_back(own_lab: Lab) -> None:
+    one = all_pairs(own_lab)[0].pair_id
+    give(own_lab, one, "", "look at this", "ana")
+    page = shown(own_lab, one)[0]
+    assert "<b>ana</b>: <q dir='auto'>look at this</q>" in page
+    assert "taken back" not in page
+    give(own_lab, one, "tie", "look at this", "ana")
+    assert "<b>ana</b>: a tie · <q dir='auto'>look at this</q>" in shown(own_lab, one)[0]
+    give(own_lab, one, "", "", "ana")
+    assert "<b>ana</b>: verdict taken back" in shown(own_lab, one)[0]
+
+
 def test_a_note_being_written_outlives_every_mode_and_is_stored_when_its_pair_is_left(own_lab: Lab) -> None:
     one, other = (pair.pair_id for pair in all_pairs(own_lab)[:2])
 
