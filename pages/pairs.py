@@ -306,7 +306,7 @@ def _one(lab: Lab, order: _Order, pair_id: str, beside: Neighbours, wanted: _Wan
     chat = lab.latest(("chat", order.run_id), None, lambda: _chat(lab, order.run_id, config))
     view = View(order.run_id, found, config, chat, asked_prompt, wanted.modes, hidden, why)
     here = _here(order.run_id, pair_id, wanted)
-    place = _place(f"{count(beside.position + 1)} of {count(beside.total)}", here, _unscored(order, found.pair, wanted))
+    place = _place(_standing(beside), here, _unscored(order, found.pair, wanted))
     return [
         pair_html(view),
         place,
@@ -328,7 +328,9 @@ def _one(lab: Lab, order: _Order, pair_id: str, beside: Neighbours, wanted: _Wan
 def _list(
     lab: Lab, order: _Order, pair_id: str, beside: Neighbours, wanted: _Wanted, why: Mapping[str, str]
 ) -> list[Any]:
-    offset = beside.position // ROWS * ROWS
+    if not beside.total:
+        return _nothing(_none(lab, order.run_id, None), order.run_id, wanted)
+    offset = min(beside.position, beside.total - 1) // ROWS * ROWS  # a pair that is none of them may come after all
     screen = pairs_screen(
         lab.database, order.run_id, order.query, sort=order.sort, rows=ROWS, offset=offset, excerpt=LONGEST + 1
     )
@@ -380,6 +382,16 @@ def _here(run_id: str | None, pair_id: str | None, wanted: _Wanted) -> dict[str,
     """Everything the address says, and null for what it no longer does."""
     told = written(wanted.asked.query, wanted.asked.sort) | written_modes(wanted.modes)
     return {"run": run_id, "prompt": None, **dict.fromkeys(NAMES), **told, "pair": pair_id}
+
+
+def _standing(beside: Neighbours) -> str:
+    """Which of how many; a pair that is none of them (any more: its verdict may be given) stands before the next one."""
+    if beside.matches:
+        return f"{count(beside.position + 1)} of {count(beside.total)}"
+    if not beside.total:
+        return "not among what is asked for · nothing is left"
+    place = f"next is {count(beside.position + 1)}" if beside.next_id else "all of them come before it"
+    return f"not among the {count(beside.total)} · {place}"
 
 
 def _place(words: str, here: Mapping[str, str | None], hint: Markup) -> Markup:

@@ -38,7 +38,8 @@ _KEY = "SELECT {key} AS key FROM {source} WHERE {matches} AND pair_id = $pair_id
 _POSITION = """
 SELECT count(*) FILTER (before) AS position, count(*) AS total,
     arg_max(pair_id, (key, pair_id)) FILTER (before) AS previous_id,
-    arg_min(pair_id, (key, pair_id)) FILTER (NOT before AND pair_id <> $pair_id) AS next_id
+    arg_min(pair_id, (key, pair_id)) FILTER (NOT before AND pair_id <> $pair_id) AS next_id,
+    count(*) FILTER (pair_id = $pair_id) > 0 AS matches
 FROM (
     SELECT pair_id, key, pair_id <> $pair_id AND (key < $key OR (key = $key AND pair_id < $pair_id)) AS before
     FROM (SELECT pair_id, {key} AS key FROM {source} WHERE {matches})
@@ -101,12 +102,13 @@ class PairDetail:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Where a pair stands among others. Positions count from 0."""
+    """Where a pair stands among others, or would stand were it one of them. Positions count from 0."""
 
     position: int
     total: int
     previous_id: str | None
     next_id: str | None
+    matches: bool = True  # whether it is one of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,31 @@ def test_next_and_previous_walk_through_all_pairs_of_a_filter(lab: Lab) -> None:
     assert shown(lab, expected[-1], asked)[3] == expected[-2]
 
 
+def test_a_pair_that_matches_no_longer_says_so_and_what_is_next(own_lab: Lab) -> None:
+    asked = Asked(PairQuery(verdict="none"))
+    ids = [row["pair_id"] for row in pairs_page(own_lab.database, RUN, PairQuery(), limit=1000).rows]
+    total = len(ids)
+
+    def place_after_verdict(pair_id: str) -> str:
+        made = pairs._vote(own_lab, RUN, pair_id, "tie", "", wanted(asked, author="ana"))
+        return re.sub("<.*?>", "", made[2])
+
+    assert f"not among the {total - 1} · next is 1 ·" in place_after_verdict(ids[0])
+    assert f"not among the {total - 2} · next is 2 ·" in place_after_verdict(ids[2])
+    assert f"not among the {total - 3} · all of them come before it ·" in place_after_verdict(ids[-1])
+    assert f"1 of {total - 3} ·" in shown(own_lab, ids[1], asked)[1]
+    for pair_id in ids:
+        place = place_after_verdict(pair_id)
+    assert "not among what is asked for · nothing is left ·" in place
+
+
+def test_a_list_is_shown_whose_pair_comes_after_all_that_match(own_lab: Lab) -> None:
+    ids = [row["pair_id"] for row in pairs_page(own_lab.database, RUN, PairQuery(), limit=1000).rows]
+    for named, place in ((ids[:20], "1 to 20 of 20"), (ids[:1], "1 to 1 of 1")):
+        assert place in shown(own_lab, ids[-1], Asked(PairQuery(ids=tuple(named))), view="list")[1]
+    assert "Nothing matches" in shown(own_lab, ids[-1], Asked(PairQuery(ids=())), view="list")[0]
+
+
 def test_the_twenty_that_tell_most_are_walked_and_say_why(lab: Lab) -> None:
     picks = telling_pairs(lab.database, RUN, PairQuery())
     page, place, current, _, after, *_ = shown(lab, None, Asked(sort="telling"))

@@ -280,7 +280,7 @@ def test_pairs_are_found_and_sorted_as_asked(
         assert detail.pair["pair_id"] == pair_id
         around = queries.neighbours(database, "run", pair_id, query, sort=sort)
         assert around is not None
-        assert (around.position, around.total) == (position, len(ids))
+        assert (around.position, around.total, around.matches) == (position, len(ids), True)
         assert around.previous_id == (ids[position - 1] if position else None)
         assert around.next_id == (ids[position + 1] if position + 1 < len(ids) else None)
 
@@ -304,6 +304,7 @@ def test_a_pair_outside_the_query_stands_between_two_inside(database: Database, 
     around = queries.neighbours(database, "run", outside.pair_id, PairQuery(kept=True))
     assert around is not None
     assert (around.position, around.total) == (len(before), len(kept))
+    assert not around.matches
     assert around.previous_id == before[-1]
     assert around.next_id == next(iter(kept[len(before) :]), None)
 
