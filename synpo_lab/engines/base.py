@@ -59,8 +59,8 @@ class Engine(Protocol):
         self, requests: Iterable[Request], sampling: SamplingConfig, *, seed: int, check: Check = never
     ) -> Iterator[Completion]: ...
 
-    def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
-        """Mean log-prob per token (nats, end token included) of each (prompt, answer), in order."""
+    def mean_logps(self, rows: Iterable[tuple[str, str]], *, check: Check = never) -> Iterator[float]:
+        """Mean log-prob per token (nats, end token included) of each (prompt, answer), in order. `check` as in generate."""
         ...
 
     def beside(self, name: str, model: str | Path) -> "Engine | None":

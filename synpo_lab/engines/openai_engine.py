@@ -70,7 +70,7 @@ class OpenAIEngine:
 
         return as_finished(self._loop, requests, work, self._pace.limit, check)
 
-    def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
+    def mean_logps(self, rows: Iterable[tuple[str, str]], *, check: Check = never) -> Iterator[float]:
         """Raises EngineError: chat servers do not score given answers."""
         raise EngineError(
             f"the server at {self._config.base_url} cannot give log-probs of an answer it did not write",

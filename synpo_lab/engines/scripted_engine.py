@@ -43,9 +43,10 @@ class ScriptedEngine:
             request, self._answer(request.prompt, 0 if sampling.temperature == 0 else _draw(seed, request.key)), limit
         )
 
-    def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
+    def mean_logps(self, rows: Iterable[tuple[str, str]], *, check: Check = never) -> Iterator[float]:
         """0 (certain) for the script's answer at temperature 0; else -1, and 1 less for each word more or fewer."""
         for prompt, answer in rows:
+            check()
             expected = self._answer(prompt, 0)
             yield 0.0 if answer == expected else -1.0 - abs(len(answer.split()) - len(expected.split()))
 

@@ -113,13 +113,13 @@ class TransformersEngine:
                 del running[id(row)]
                 yield self._completion(row)
 
-    def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
+    def mean_logps(self, rows: Iterable[tuple[str, str]], *, check: Check = never) -> Iterator[float]:
         """Mean log-prob per token of each (prompt, answer), in order."""
         self._batch_size = min(self._most, self._asked_size or LOGPS_BATCH)
         unread = iter(rows)
         logps = AnswerLogps(self._model)
         while chunk := list(islice(unread, self._batch_size * LOGPS_CHUNK)):
-            yield from self._scores(logps, encode_examples(self._tokenizer, chunk))
+            yield from self._scores(logps, encode_examples(self._tokenizer, chunk), check)
 
     def close(self) -> None:
         """Let go of the model; memory returns when nothing else holds it."""
@@ -195,10 +195,11 @@ class TransformersEngine:
             text = text.partition(row.request.stop)[0]
         return Completion(row.request.key, text, len(row.tokens), row.finish or "length")
 
-    def _scores(self, logps: AnswerLogps, examples: Sequence[Example]) -> list[float]:
+    def _scores(self, logps: AnswerLogps, examples: Sequence[Example], check: Check) -> list[float]:
         order = deque(sorted(range(len(examples)), key=lambda i: -len(examples[i].prompt) - len(examples[i].answer)))
         scores = [0.0] * len(examples)
         while order:
+            check()
             index = list(islice(order, self._batch_size))
             self._weights.use(self._adapter)
             try:

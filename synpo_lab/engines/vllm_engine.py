@@ -78,10 +78,10 @@ class VllmEngine:
         for request, output in self._core.run(self._work(requests, sampling, seed), self._adapter, check):
             yield output if isinstance(output, Completion) else self._completion(request, output.outputs[0])
 
-    def mean_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
+    def mean_logps(self, rows: Iterable[tuple[str, str]], *, check: Check = never) -> Iterator[float]:
         """Mean log-prob per token of each (prompt, answer), in order. EngineError for a row beyond the context."""
         if self._core.rank:
-            yield from self._transformers_logps(rows)
+            yield from self._transformers_logps(rows, check)
             return
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -95,7 +95,7 @@ class VllmEngine:
             for example in examples:
                 self._check_length(len(example.prompt) + len(example.answer))
             work = ((place, row.prompt + row.answer, how) for place, row in enumerate(examples))
-            found = dict(self._core.run(work, self._adapter, never))
+            found = dict(self._core.run(work, self._adapter, check))
             for place, row in enumerate(examples):
                 logps = found[place].prompt_logprobs[len(row.prompt) :]
                 yield sum(given[token].logprob for given, token in zip(logps, row.answer, strict=True)) / len(logps)
@@ -131,14 +131,14 @@ class VllmEngine:
                 )
                 yield request, prompt, how
 
-    def _transformers_logps(self, rows: Iterable[tuple[str, str]]) -> Iterator[float]:
+    def _transformers_logps(self, rows: Iterable[tuple[str, str]], check: Check) -> Iterator[float]:
         from synpo_lab.engines.transformers_engine import TransformersEngine
 
         self._core.close()  # it opens again when it generates
         model = self._adapter.folder if self._adapter else self._base
         engine = TransformersEngine(self.name, model, self._config, trust_remote_code=self._trust)
         try:
-            yield from engine.mean_logps(rows)
+            yield from engine.mean_logps(rows, check=check)
         finally:
             engine.close()
 

@@ -463,7 +463,7 @@ class Workshop:
             self.run.stage(f"look at pairs with {model}", iteration, total=len(pairs), done=len(known)) as progress,
             self.engine(model) as engine,
         ):
-            self.run.save(tracked(look(engine, todo, iteration, **training), progress))
+            self.run.save(tracked(look(engine, todo, iteration, **training, check=progress.check_stop), progress))
 
     # Evaluation
 

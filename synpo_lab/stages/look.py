@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from synpo_lab.engines.base import Engine
+from synpo_lab.engines.base import Check, Engine, never
 from synpo_lab.records import Pair, PairLogp, content_id
 
 
-def look(engine: Engine, pairs: Sequence[Pair], iteration: int, *, beta: float, gamma: float) -> Iterator[PairLogp]:
+def look(
+    engine: Engine, pairs: Sequence[Pair], iteration: int, *, beta: float, gamma: float, check: Check = never
+) -> Iterator[PairLogp]:
     """Mean log-probs of both sides of each pair under the engine's model, in the order of `pairs`."""
     both = ((pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected))
-    found = engine.mean_logps(both)  # asked once: some engines load a model for it
+    found = engine.mean_logps(both, check=check)  # asked once: some engines load a model for it
     for pair, high, low in zip(pairs, found, found, strict=True):
         yield PairLogp(iteration, pair.pair_id, engine.name, high, low, beta, gamma)
 

@@ -334,6 +334,26 @@ def test_mean_logps_are_those_of_transformers_in_order_or_refused_with_a_hint(ca
     reference.close()
 
 
+def test_a_check_that_raises_ends_the_scoring(case: Case) -> None:
+    class Stop(BaseException):
+        pass
+
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise Stop
+
+    rows = [(request.prompt, f"w{i % 26} w{i % 7}") for i, request in enumerate(requests(300))]
+    if not case.scores:
+        pytest.skip("a server scores nothing")
+    with pytest.raises(Stop):
+        list(case.engine.mean_logps(rows, check=check))
+    assert asked == 3
+
+
 def test_an_engine_that_cannot_open_says_why_and_what_to_do(case: Case, folder: Path, tmp_path: Path) -> None:
     kind = {"OpenAIEngine": "openai", "RayEngine": "ray", "VllmEngine": "vllm"}.get(type(case.engine).__name__)
     if not case.weights:

@@ -11,9 +11,12 @@ from transformers import AutoModelForCausalLM
 from synpo_lab import origins
 from synpo_lab.chat import encode_examples
 from synpo_lab.config import ScorerConfig
+from synpo_lab.engines import open_engine
 from synpo_lab.errors import ConfigError, ModelError
 from synpo_lab.models import load_tokenizer
-from synpo_lab.scorers import open_scorer
+from synpo_lab.scorers import implicit, open_scorer
+from synpo_lab.scorers.base import release, watch
+from tests.engines.tiny_adapter import save_adapter
 from tests.tiny_model import save_tiny
 
 ROWS = [("w1 w2", "w3"), ("w4", "w5 w6 w7 w8"), ("w9 w1", "")]
@@ -112,3 +115,77 @@ def test_a_revision_that_is_not_there_is_told_with_a_hint(monkeypatch: pytest.Mo
     with pytest.raises(ModelError, match="Revision Not Found") as caught:
         list(made.score(ROWS))
     assert "scorer.revision" in caught.value.hint
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which weights were loaded, in order."""
+    places: list[str] = []
+
+    def noted(name: str, model: Any, *how: Any, **more: Any) -> Any:
+        places.append(str(model))
+        return open_engine(name, model, *how, **more)
+
+    monkeypatch.setattr(implicit, "open_engine", noted)
+    return places
+
+
+def test_its_models_are_loaded_once_until_it_is_closed(folders: tuple[Path, Path], opened: list[str]) -> None:
+    policy, reference = map(str, folders)
+    made: Any = open_scorer(ScorerConfig(name="implicit", model=policy, reference=reference, device="cpu"))
+    first, again = list(made.score(ROWS)), list(made.score(ROWS))
+    assert first == again
+    assert opened == [policy, reference]
+    release(made)
+    assert list(made.score(ROWS)) == first
+    assert opened == [policy, reference] * 2
+
+
+def test_an_adapter_and_its_base_share_the_loaded_weights(
+    folders: tuple[Path, Path], tmp_path: Path, opened: list[str]
+) -> None:
+    adapter = save_adapter(folders[0], tmp_path / "adapter")
+    made: Any = open_scorer(ScorerConfig(name="implicit", model=str(adapter), reference=str(folders[0]), device="cpu"))
+    for _ in range(2):
+        found = list(made.score(ROWS))
+        assert [one["reference"] for one in found] == pytest.approx(direct(folders[0]), abs=1e-4)
+        assert all(abs(one["total"]) > 1e-3 for one in found)
+    made.close()
+    assert opened == [str(adapter)]
+
+
+def test_models_that_do_not_fit_together_take_turns(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[str] = []
+
+    def one_at_a_time(name: str, model: Any, *how: Any, **more: Any) -> Any:
+        if held:
+            raise ModelError("does not fit in the free memory", hint="end what else uses that memory")
+        engine = open_engine(name, model, *how, **more)
+        close = engine.close
+        held.append(str(model))
+        monkeypatch.setattr(engine, "close", lambda: (held.clear(), close()))
+        return engine
+
+    monkeypatch.setattr(implicit, "open_engine", one_at_a_time)
+    found = scored(folders[0], reference=str(folders[1]))
+    assert [one["reference"] for one in found] == pytest.approx(direct(folders[1]), abs=1e-4)
+    assert [one["policy"] for one in found] == pytest.approx(direct(folders[0]), abs=1e-4)
+
+
+def test_a_stop_is_heard_between_two_batches(folders: tuple[Path, Path]) -> None:
+    class Stop(BaseException):
+        pass
+
+    asked = iter(range(100))
+
+    def check() -> None:
+        if next(asked) == 2:
+            raise Stop
+
+    made: Any = open_scorer(ScorerConfig(name="implicit", model=str(folders[0]), device="cpu", batch_size=2))
+    watch(made, check)
+    with pytest.raises(Stop):
+        list(made.score(ROWS * 10))
+    assert next(asked) == 3
