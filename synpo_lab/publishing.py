@@ -17,6 +17,7 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 class Published:
     url: str
     rows: int
+    flattened: int = 0  # prompts that are conversations, and stand there as one text
 
 
 def publish(
@@ -38,7 +39,7 @@ def publish(
         raise ConfigError(f"{repository!r} names no repository", hint="write it as hub:OWNER/NAME")
     with tempfile.TemporaryDirectory() as folder:
         made = export(database, run_id, Path(folder) / "dataset", "datasets", kept, query=query, chat=chat)
-        return Published(_upload(made.path, repository, public), made.rows)
+        return Published(_upload(made.path, repository, public), made.rows, made.flattened)
 
 
 def _upload(folder: Path, repository: str, public: bool) -> str:

@@ -26,6 +26,7 @@ from storage.export.folder import FILE, replacing_folder
 from storage.export.shapes import COMPARED, Plan, evaluated_suite, plan
 from storage.pair_filter import PairFilter
 from storage.queries.pair_query import PairQuery
+from storage.queries.pairs import conversations
 
 Format = Literal["trl", "datasets", "parquet", "jsonl", "csv", "alpaca-eval", "llm-comparator"]
 
@@ -54,6 +55,7 @@ class ExportReport:
     rows: int
     path: Path
     bytes: int  # of the file, or of the folder's data
+    flattened: int = 0  # prompts that are conversations, and stand there as one text
 
 
 def export(
@@ -89,11 +91,12 @@ def export(
     if evaluation and suite is None:
         raise StorageFault(f"no evaluation of run {run_id!r} to export as {format}", hint="export its pairs")
     made = plan(run_id, format, chosen, chat=chat, suite=suite)
+    flattened = conversations(database, run_id, chosen) if format in CHAT and not chat else 0
     if format == "datasets":
-        return _write_folder(database, run_id, path, made, chosen, chat)
+        return replace(_write_folder(database, run_id, path, made, chosen, chat), flattened=flattened)
     with replacing(path) as temporary:
         rows = _some(made.write(temporary, database.batches(made.sql, made.parameters)), run_id, format, chosen)
-    return ExportReport(rows, path, path.stat().st_size)
+    return ExportReport(rows, path, path.stat().st_size, flattened)
 
 
 def _write_folder(

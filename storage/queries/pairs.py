@@ -16,6 +16,7 @@ __all__ = [
     "PairDetail",
     "PairQuery",
     "Screen",
+    "conversations",
     "finding_kinds",
     "neighbours",
     "notes_of",
@@ -29,6 +30,7 @@ __all__ = [
     "run_of_pair",
 ]
 
+_CONVERSATIONS = "SELECT count(*) AS total FROM pairs WHERE messages IS NOT NULL AND "
 _COUNT = "SELECT count(*) AS total FROM parts.pairs WHERE {matches}"
 _PLACES = """
 SELECT part, place, pair_id FROM {source} WHERE {matches} ORDER BY {key}, pair_id LIMIT $limit OFFSET $offset
@@ -216,6 +218,12 @@ def _key_of(database: Database, run_id: str, pair_id: str, query: PairQuery, sor
     named = {"ids": list(query.ids or ())} if "$ids" in sql else {}
     rows = matching_rows(database, run_id, PairQuery(), sql, which | named)
     return float(rows[0]["key"]) if rows else None
+
+
+def conversations(database: Database, run_id: str, query: PairQuery) -> int:
+    """How many pairs of a query have a prompt that is a conversation of several turns?"""
+    found = database.row(_CONVERSATIONS + query.matches(), query.bound(run_id))
+    return int(found["total"]) if found else 0
 
 
 def pair_drop_reasons(database: Database, run_id: str, iteration: int | None = None) -> list[Row]:

@@ -111,11 +111,20 @@ def export(
                 database, run_id, to.removeprefix("hub:"), query=query, kept=False, chat=chat, public=public
             )
             said = {"url": published.url, "rows": published.rows}
+            _tell_flattened(published.flattened)
             return print_json(said) if as_json else typer.echo(f"{published.rows:,} rows at {published.url}")
         made = write(
             database, run_id, Path(to).expanduser(), wanted, not chosen, query=query if chosen else None, chat=chat,
             overwrite=overwrite, evaluation=evaluation,
         )  # fmt: skip
+    _tell_flattened(made.flattened)
     if as_json:
         return print_json({"path": str(made.path), "rows": made.rows, "bytes": made.bytes})
     return typer.echo(f"{made.rows:,} rows in {made.path}, {made.bytes:,} bytes")
+
+
+def _tell_flattened(prompts: int) -> None:
+    if prompts:
+        typer.echo(
+            f"{prompts:,} of the prompts are conversations, written as one text; --chat keeps their turns", err=True
+        )

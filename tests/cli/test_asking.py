@@ -1,8 +1,11 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from synpo_lab.records import Pair
 
 
 @pytest.fixture
@@ -115,6 +118,18 @@ def test_a_comparison_is_of_the_evaluation_or_of_the_pairs_that_are_chosen(cli: 
 
     assert models() == models("--evaluation", "--iteration", "1") == ["M_2", "M_0"]
     assert models("--pairs") == models("--iteration", "1") == ["chosen", "rejected"]
+
+
+def test_prompts_that_lose_their_turns_are_told(
+    cli: Any, tiny_store: Any, small_run: list[Any], tmp_path: Path
+) -> None:
+    talk = json.dumps([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
+    pairs = [replace(one, messages=talk) for one in small_run if isinstance(one, Pair)][:3]
+    home = tiny_store(pairs).home
+    plain = cli("export", "run", "--all", "--to", tmp_path / "a.jsonl", "--home", home, "--json")
+    assert plain.err.startswith("3 of the prompts are conversations, written as one text; --chat")
+    assert json.loads(plain.out)["rows"] == 3
+    assert cli("export", "run", "--all", "--chat", "--to", tmp_path / "b.jsonl", "--home", home).err == ""
 
 
 def test_all_pairs_are_exported_on_demand_and_people_are_told_how_many(cli: Any, lab: Path, tmp_path: Path) -> None:

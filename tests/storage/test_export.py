@@ -252,6 +252,10 @@ def test_chat_rows_are_lists_of_messages_the_earlier_turns_included(
     assert rows["talk"]["prompt"] == MESSAGES
     assert rows["talk"]["chosen"] == [{"role": "assistant", "content": talk.chosen}]
     assert rows["talk"]["gap"] is None
+    assert [
+        export(database, "run", tmp_path / f"{format}-{chat}", format, chat=chat).flattened
+        for format, chat in (("trl", False), ("trl", True), ("datasets", False), ("jsonl", False))
+    ] == [1, 0, 1, 0]
     assert rows[pairs[0].pair_id]["prompt"] == [{"role": "user", "content": pairs[0].prompt}]
     assert "messages" not in rows["talk"]
     database.close()
