@@ -1,9 +1,18 @@
-"""What shows before the first stage and would else be told hours later: what a policy reads, whether a scorer can be had."""
+"""What shows before the first stage and would else be told hours later: what a policy reads, whether a scorer can be had.
 
+And whether the GPUs are there that the config counts on.
+"""
+
+from collections.abc import Iterator
 from pathlib import Path
 
-from synpo_lab.config import RunConfig, TrainerConfig
-from synpo_lab.models import read_config
+import torch
+
+from synpo_lab.config import EngineConfig, RunConfig, TrainerConfig
+from synpo_lab.errors import ConfigError
+from synpo_lab.models import pick_device, read_config
+from synpo_lab.planning.generating import generator
+from synpo_lab.scorers.identity import JUDGES
 
 
 def context_of(policy: str | Path, *, trust_remote_code: bool) -> int | None:
@@ -11,6 +20,34 @@ def context_of(policy: str | Path, *, trust_remote_code: bool) -> int | None:
     config = read_config(policy, trust_remote_code=trust_remote_code)
     context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     return context
+
+
+def check_gpus(config: RunConfig) -> None:
+    """Raises ConfigError where CUDA is there and a setting asks for more GPUs than this process sees."""
+    here = torch.cuda.device_count()
+    asked = {what: gpus for what, gpus in _gpus_asked_for(config) if gpus > here}
+    if asked:
+        told = ", ".join(f"{what} asks for {gpus}" for what, gpus in asked.items())
+        raise ConfigError(
+            f"{told} GPUs, this machine has {here}",
+            hint=f"set it to {here} or less; CUDA_VISIBLE_DEVICES says which GPUs a run sees",
+        )
+
+
+def _gpus_asked_for(config: RunConfig) -> Iterator[tuple[str, int]]:
+    if _on_cuda(config.engine) and config.training.processes > 1:
+        yield "training.processes", config.training.processes
+    engines = {"engine": config.engine}
+    if config.scorer.name in JUDGES:
+        engines["scorer.judge.engine"] = config.scorer.judge.engine
+    for name, engine in engines.items():
+        made = generator(engine)
+        if made.vllm and engine.kind != "ray" and _on_cuda(engine):  # a cluster counts its own
+            yield f"{name}.vllm.tensor_parallel x data_parallel", int(made.gpus)
+
+
+def _on_cuda(engine: EngineConfig) -> bool:
+    return pick_device(engine.device).type == "cuda"
 
 
 def within(config: RunConfig, context: int) -> RunConfig:

@@ -22,7 +22,7 @@ from synpo_lab.models import out_of_memory, with_chat_template
 from synpo_lab.pocket import resolve_policy
 from synpo_lab.recipes.beta_grid import BetaGrid
 from synpo_lab.recipes.keyword_supply import KeywordSupply
-from synpo_lab.recipes.preflight import context_of, within
+from synpo_lab.recipes.preflight import check_gpus, context_of, within
 from synpo_lab.records import (
     EvalResult,
     Note,
@@ -91,6 +91,7 @@ class Workshop:
 
     def preflight(self) -> None:
         """Before the first stage: raises what a stage hours away would raise, where a look at the config files shows it."""
+        check_gpus(self.config)
         context = context_of(self.policy, trust_remote_code=self.config.trust_remote_code)
         if context is not None and (fitted := within(self.config, context)) != self.config:
             self.config = fitted

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from synpo_lab.errors import LabError, ModelError
+from synpo_lab.config import parse
+from synpo_lab.errors import ConfigError, LabError, ModelError
 from synpo_lab.recipes import workshop
-from synpo_lab.recipes.preflight import context_of
+from synpo_lab.recipes.preflight import check_gpus, context_of
 from synpo_lab.records import Response, TrainStep
 from synpo_lab.run import Run
 from tests.recipes.test_recipes import SMALL
@@ -94,3 +96,62 @@ def test_a_limit_draws_the_same_validation_seeds_for_every_beta_and_iteration(
     assert {len(ids) for ids in asked.values()} == {10}
     assert len({frozenset(ids) for ids in asked.values()}) == 1
     assert len(list(run.read(EvalResult, 1))) == 20
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+JUDGE = {"name": "judge", "model": "m", "judge": {"engine": {"kind": "vllm", "vllm": {"data_parallel": 3}}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"training": {"processes": 8}}, "training.processes asks for 8 GPUs, this machine has 2"),
+        ({"engine": {"kind": "vllm", "vllm": {"tensor_parallel": 2, "data_parallel": 2}}},
+         "engine.vllm.tensor_parallel x data_parallel asks for 4 GPUs, this machine has 2"),
+        ({"engine": {"kind": "openai", "openai": {"trained": "vllm"}, "vllm": {"tensor_parallel": 3}}},
+         "engine.vllm.tensor_parallel x data_parallel asks for 3 GPUs, this machine has 2"),
+        ({"training": {"processes": 4}, "scorer": JUDGE},
+         "training.processes asks for 4, scorer.judge.engine.vllm.tensor_parallel x data_parallel asks for 3 GPUs, "
+         "this machine has 2"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("two_gpus")
+def test_more_gpus_than_there_are_is_one_error(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_gpus(parse(values))
+    assert caught.value.message == told
+    assert "2 or less" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"training": {"processes": 2}, "engine": {"kind": "vllm", "vllm": {"tensor_parallel": 2}}},
+        {"training": {"processes": 8}, "engine": {"device": "cpu"}},
+        {"engine": {"vllm": {"tensor_parallel": 8}}},  # transformers generates
+        {"engine": {"kind": "ray", "ray": {"each": "vllm", "workers": 8, "gpus": 1}}},  # on other machines, perhaps
+        {"scorer": JUDGE | {"name": "length"}},
+    ],
+)
+@pytest.mark.usefixtures("two_gpus")
+def test_what_asks_for_no_more_gpus_than_there_are_is_let_through(values: dict[str, Any]) -> None:
+    check_gpus(parse(values))
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_too_many_processes_are_told_before_anything_is_made(
+    quick: dict[str, str], start: Start, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="asks for 8 GPUs"):
+        start(**(SMALL | {"training": {"processes": 8}}), **quick)
+    assert nothing_was_made(tmp_path)
+
+
+def test_where_no_gpu_is_processes_share_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_gpus(parse({"training": {"processes": 8}, "engine": {"device": "cpu"}}))
