@@ -90,8 +90,10 @@ def export_panel(
 def _flattened(prompts: int) -> Markup:
     if not prompts:
         return Markup("")
-    told_as = '<p class="lab-fine">{} of the prompts are conversations, written as one text; “texts as chat messages” keeps their turns.</p>'
-    return Markup(told_as).format(count(prompts))
+    return Markup(
+        '<p class="lab-fine">{} of the prompts are conversations, written as one text; '
+        "“texts as chat messages” keeps their turns.</p>"
+    ).format(count(prompts))
 
 
 def written(lab: Lab, run_id: str, query: PairQuery, shape: str, chat: bool) -> tuple[Path, ExportReport]:
