@@ -125,7 +125,8 @@ class SimPOConfig(TrainerConfig):
     kernel: Literal["lab", "liger", "fastest"] = Field(
         "lab",
         description="simpo: who computes the loss from the hidden states: the lab, Liger kernel (a package of its own), or "
-        "whichever of the two is faster on the first batch. They differ in rounding only.",
+        "whichever of the two is faster on the first batch. They differ in rounding only; but a clock decides which is "
+        "faster, and a resume may decide otherwise, so only with one that is named are results the same to the last bit.",
     )
 
     @model_validator(mode="before")
