@@ -119,7 +119,8 @@ def _key(model: Any, pairs: Sequence[Pair]) -> str:
     for chosen, rejected in pairs:
         digest.update(json.dumps([chosen.prompt, chosen.answer, rejected.answer]).encode())
     for name, tensor in model.named_parameters():
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.detach().double().sum().item()!r}".encode())
+        total = tensor.detach().sum(dtype=torch.float32)  # Apple's GPUs have no float64
+        digest.update(f"{name} {tuple(tensor.shape)} {total.item()!r}".encode())
     return digest.hexdigest()
 
 

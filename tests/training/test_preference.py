@@ -11,6 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors import SafetensorError
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM
 
 from synpo_lab.chat import Example, encode_examples
@@ -175,6 +176,30 @@ def test_the_reference_is_asked_once_and_kept_for_the_same_pairs_and_weights(
     file.write_bytes(file.read_bytes()[:40])  # torn
     rows(loaded[0], pairs)
     assert len(asked) == 4
+
+
+class AsOnAnAppleGpu(TorchDispatchMode):
+    """Makes no tensor in float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and made.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_references_key_needs_no_float64_and_tells_weights_apart(
+    loaded: tuple[Any, Any], dtype: torch.dtype
+) -> None:
+    model = loaded[0].to(dtype)
+    pair = (Example([1, 2], [3]), Example([1, 2], [4]))
+    with AsOnAnAppleGpu():
+        before = reference._key(model, [pair])
+        assert reference._key(model, [pair]) == before
+        with torch.no_grad():
+            model.model.layers[1].mlp.up_proj.weight[3, 5] += 0.25
+        assert reference._key(model, [pair]) != before
 
 
 def test_the_reference_does_not_depend_on_what_is_read_together(
