@@ -24,6 +24,11 @@ def differences(one: RunConfig, other: RunConfig) -> list[Difference]:
     return [Difference(key, left.get(key), right.get(key)) for key in keys if left.get(key) != right.get(key)]
 
 
+def fork_command(parent: str, iteration: int, before: RunConfig, config: RunConfig) -> str:
+    """A line for a shell that makes a run of exactly this config by forking `parent`, of the config `before`, again."""
+    return shlex.join(["synpo-lab", "fork", parent, "--iteration", str(iteration), *_sets(differences(before, config))])
+
+
 def command(config: RunConfig, *, name: str = "", home: str | None = None) -> str:
     """A line for a shell that starts a run of exactly this config; for an import, that imports the same again as `name`."""
     words = _import(config, name) if config.recipe == "import" else _run(config)
@@ -34,8 +39,11 @@ def _run(config: RunConfig) -> list[str]:
     """From the built-in config that is nearest, every key that differs set."""
     starts = {name: differences(load(name), config) for name in builtin_names()}
     nearest = min(starts, key=lambda name: (len(starts[name]), name != "pocket", name))
-    changes = [part for found in starts[nearest] for part in ("--set", f"{found.key}={one_line(found.other)}")]
-    return ["synpo-lab", "run", nearest, *changes]
+    return ["synpo-lab", "run", nearest, *_sets(starts[nearest])]
+
+
+def _sets(changes: list[Difference]) -> list[str]:
+    return [part for found in changes for part in ("--set", f"{found.key}={one_line(found.other)}")]
 
 
 def _import(config: RunConfig, name: str) -> list[str]:

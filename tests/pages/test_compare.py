@@ -1,6 +1,7 @@
 """Compare: what one run changed against another, and how to run either again."""
 
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -155,6 +156,23 @@ def test_the_run_can_be_run_again_from_what_is_copied(lab: Lab, tmp_path: Path) 
     assert load(tmp_path / "run.yaml") == config
     panel, line, yaml = again_of(lab, None)
     assert (panel.visible, line, yaml) == (False, None, None)
+
+
+def test_a_fork_is_run_again_as_a_fork(tmp_path: Path) -> None:
+    write_run(tmp_path, A, iterations=2, prompts=20)
+    make_fork(tmp_path, A, 2, ["filter.min_gap=0.3", "simpo.betas=[4, 10]"], "forked")
+    lab = Lab(tmp_path)
+    _, line, yaml = again_of(lab, "forked")
+    words = shlex.split(line)
+    assert words[:5] == ["synpo-lab", "fork", A, "--iteration", "2"]
+    assert words[5::2] == ["--set"] * len(words[6::2])
+    assert "filter.min_gap=0.3" in words
+    make_fork(tmp_path, A, int(words[4]), words[6::2], "again")
+    assert lab.config("again") == lab.config("forked")
+    assert f"goes on from iteration 2 of {A}" in yaml.splitlines()[0]
+    shutil.rmtree(open_store(tmp_path).run(A).folder)
+    assert again_of(lab, "forked")[1].startswith(f"# it was forked from {A}")
+    lab.close()
 
 
 def test_a_damaged_config_is_told_and_the_rest_is_shown(tmp_path: Path) -> None:
