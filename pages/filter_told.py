@@ -30,8 +30,8 @@ def summary(
     if not kept:
         return Markup(
             '<div class="lab-cut none" role="status"><b>This keeps nothing.</b> All {} pairs are dropped, and a '
-            "training would refuse to start. Lower the cut.</div>"
-        ).format(count(pairs))
+            "training would refuse to start. {}</div>"
+        ).format(count(pairs), _what_helps(counted, pairs))
     above = Markup("") if rules.min_gap is None else Markup("Above a gap of <b>{}</b>: ").format(number(rules.min_gap))
     return Markup(
         '<div class="lab-cut" role="status">{}<b>{}</b> of {} pairs are kept ({}).{} '
@@ -46,6 +46,17 @@ def summary(
         count(before),
         baseline,
         _moved(change),
+    )
+
+
+def _what_helps(counted: Sequence[ThresholdCount], pairs: int) -> str:
+    """No cut helps where nobody scored: a rule about scores drops what has none."""
+    unscored = sum(row.dropped.get("no score", 0) for row in counted)
+    if unscored < pairs:
+        return "Loosen a rule."
+    return (
+        "None of them has a score, and a rule about scores drops such a pair wherever its cut is. Untick the rules about "
+        "the gap and the chosen score; length ratio, repetition and similarity judge pairs without scores."
     )
 
 

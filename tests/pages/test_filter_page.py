@@ -28,9 +28,11 @@ from pages.run_words import IMPORTED
 from pages.shell import Lab, Selection
 from storage.pair_filter import NO_RULES, PairFilter, drop_reasons
 from storage.queries import Histogram, changed_counts, histograms, pairs_page
+from storage.state import set_state
 from synpo_lab import filters
 from synpo_lab.config import FilterConfig
 from synpo_lab.errors import ConfigError
+from synpo_lab.home import open_store
 from synpo_lab.records import Pair
 from tests.pages.conftest import RUN
 from tests.plausible_run import write_run
@@ -78,7 +80,22 @@ def test_a_number_typed_beyond_the_end_of_a_slider_is_that_end(typed: float, mea
 
 
 def test_a_cut_that_keeps_nothing_says_so(lab: Lab) -> None:
-    assert "This keeps nothing" in numbers(lab, FilterConfig(min_gap=5.0))["summary"]
+    told = numbers(lab, FilterConfig(min_gap=5.0))["summary"]
+    assert "This keeps nothing" in told
+    assert "Loosen a rule." in told
+
+
+def test_of_pairs_nobody_scored_no_cut_is_told_to_help(home: Path) -> None:
+    run = open_store(home).create_run(RUN, "recipe: import\n", {"recipe": "import", "created_at": 1.0})
+    run.append([Pair(1, "q" * 16, "p", "?", "c", "r", "yes", "no", None, None, None, 3, 2, 0.0, True, None, 0.0)])
+    set_state(run.folder, "imported")
+    unscored = Lab(home)
+    told = numbers(unscored, FilterConfig(min_gap=0.02))["summary"]
+    assert "None of them has a score" in told
+    assert "Loosen a rule" not in told
+    assert "<b>1</b> of 1 pairs are kept" in numbers(unscored, FilterConfig(min_gap=None))["summary"]
+    assert "Loosen a rule." in numbers(unscored, FilterConfig(min_gap=None, max_length_ratio=1.0))["summary"]
+    unscored.close()
 
 
 @pytest.mark.parametrize(
