@@ -188,8 +188,9 @@ def _earlier(before: list[str]) -> Any:
 
 
 def _table(found: QueryResult) -> Markup:
+    run = found.columns.index("run_id") if "run_id" in found.columns else None
     columns = [
-        Column(name, _cell_at(place, name), result_chart.is_number(kind), kind)
+        Column(name, _cell_at(place, name, run), result_chart.is_number(kind), kind)
         for place, (name, kind) in enumerate(zip(found.columns, found.types, strict=True))
     ]
     told_rows = counted(len(found.rows), "row") + (", and there are more" if found.truncated else "")
@@ -204,11 +205,13 @@ def _truncated(found: QueryResult) -> str:
     return f"; a download has up to {count(DOWNLOADED)} rows" if found.truncated else ""
 
 
-def _cell_at(place: int, name: str) -> Any:
+def _cell_at(place: int, name: str, run: int | None) -> Any:
+    """How a column's values are shown. `run`: the place of the column that says whose row it is; ids are in many runs."""
+
     def cell(row: list[Any]) -> Markup:
         value = row[place]
         if name == "pair_id" and isinstance(value, str):
-            return link("pairs", visible(excerpt(value, LONGEST)), pair=value)
+            return link("pairs", visible(excerpt(value, LONGEST)), run=None if run is None else row[run], pair=value)
         if value is None:
             return Markup('<span class="null">{}</span>').format(NOTHING)
         return Markup('<span class="wide" dir="auto">{}</span>').format(visible(excerpt(str(value), LONGEST)))

@@ -87,3 +87,12 @@ def test_questions_are_remembered_once_each_the_latest_first() -> None:
 def test_a_pair_in_a_result_opens(lab: Lab) -> None:
     found = lab.console.query("SELECT pair_id FROM pairs LIMIT 1")
     assert f"./pairs?pair={found.rows[0][0]}" in sql._table(found)
+
+
+def test_a_pair_in_a_result_opens_in_the_run_of_its_row(lab: Lab) -> None:
+    found = lab.console.query(
+        "SELECT gap, pair_id, run_id FROM pairs UNION ALL SELECT 0, 'a', 'another & run' LIMIT 100"
+    )
+    table = sql._table(found)
+    assert f"./pairs?run={RUN}&amp;pair={found.rows[0][1]}" in table
+    assert "./pairs?run=another+%26+run&amp;pair=a" in table
