@@ -32,7 +32,9 @@ _TRL = """SELECT prompt, chosen, rejected, chosen_score AS score_chosen, rejecte
     iteration, pair_id"""
 _TRL_CHAT = f"{_TRL}, messages"
 _OUTPUTS = "SELECT DISTINCT ON (prompt) prompt AS instruction, chosen AS output, $generator AS generator"
-_SIDES = """SELECT prompt AS input_text, chosen AS output_text_a, rejected AS output_text_b, gap AS score, iteration"""
+# LLM Comparator: above 0, A is better. Of a pair that nobody scored it is known which side was chosen.
+_SIDES = """SELECT prompt AS input_text, chosen AS output_text_a, rejected AS output_text_b, coalesce(gap, 1.0) AS score,
+    iteration"""
 _LAST = """
 WITH last AS (
     SELECT * FROM evals

@@ -192,10 +192,10 @@ def test_an_evaluation_that_is_not_there_is_told(database: Database, tmp_path: P
 
 
 def test_llm_comparator_scores_stay_on_its_scale(tiny_store: TinyStore, pairs: list[Pair], tmp_path: Path) -> None:
-    gaps = [7.0, -3.0, math.nan, 0.25]
+    gaps = [7.0, -3.0, math.nan, 0.25, None]  # None: nobody scored it, and it was chosen
     database = Database(tiny_store(replace(pairs[i], gap=gap) for i, gap in enumerate(gaps)))
     comparison = json.loads(export(database, "run", tmp_path, "llm-comparator", kept=False).path.read_text())
-    assert sorted(example["score"] for example in comparison["examples"]) == [-1.5, 0.0, 0.25, 1.5]
+    assert sorted(example["score"] for example in comparison["examples"]) == [-1.5, 0.0, 0.25, 1.0, 1.5]
     assert comparison["models"] == [{"name": "chosen"}, {"name": "rejected"}]
 
 
