@@ -198,10 +198,19 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: Dtype, device: torch.device) -> torch.dtype:
-    """'auto' is bfloat16 on CUDA and float32 elsewhere."""
+    """'auto' is bfloat16 on CUDA (float16 on what is older than Ampere) and float32 elsewhere."""
+    if name == "auto" and device.type == "cuda":
+        return torch.float16 if _before_ampere(device) else torch.bfloat16
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
+        return torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def _before_ampere(device: torch.device) -> bool:
+    """NVIDIA's GPUs below compute capability 8.0 emulate bfloat16, slowly, and vLLM refuses it there."""
+    if torch.version.hip or not torch.cuda.is_available():
+        return False
+    return torch.cuda.get_device_capability(device) < (8, 0)
 
 
 def _source(path: str | Path, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:

@@ -151,6 +151,18 @@ def test_devices_and_dtypes() -> None:
         pick_device("cuda:99")
 
 
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)]
+)
+def test_a_gpu_before_ampere_generates_in_float16(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert pick_dtype("auto", torch.device("cuda")) == expected
+    assert pick_dtype("bfloat16", torch.device("cuda")) == torch.bfloat16
+
+
 def test_threads_follow_the_setting_then_the_environment_then_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

@@ -89,7 +89,9 @@ def _devices() -> Iterator[Finding]:
         return
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
-        name, bf16 = torch.cuda.get_device_name(index), torch.cuda.is_bf16_supported()
+        name = torch.cuda.get_device_name(index)
+        with torch.cuda.device(index):
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         told = f"{name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free, {'bfloat16' if bf16 else 'no bfloat16'}"
         yield Finding("device", f"cuda:{index}", f"{told}, CUDA {torch.version.cuda}")
     if torch.backends.mps.is_available():

@@ -106,7 +106,7 @@ class EngineConfig(Section):
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 on CUDA, else float32."
+        "auto", description="auto: bfloat16 on CUDA (float16 before Ampere), else float32."
     )
     batch_size: int | None = Field(
         None,

@@ -86,7 +86,7 @@ class ScorerConfig(Section):
     max_length: int = Field(4096, ge=16, description="Tokens of prompt and answer; longer prompts lose their start.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 on CUDA, else float32."
+        "auto", description="auto: bfloat16 on CUDA (float16 before Ampere), else float32."
     )
     judge: JudgeConfig = Field(default_factory=JudgeConfig, description="For judge and pairwise-judge.")
 

@@ -387,7 +387,9 @@ def _broken(error: Exception) -> EngineError:
 def _not_started(base: str, error: Exception) -> EngineError:
     told = str(error) or type(error).__name__
     hint = "its own words are in the run's worker.log; `synpo-lab doctor` says what this machine has"
-    if "memory" in told.lower() or "max seq len" in told.lower():
+    if "bfloat16 is only supported" in told.lower():
+        hint = "set engine.dtype: float16, which this GPU computes in itself"
+    elif "memory" in told.lower() or "max seq len" in told.lower():
         hint = (
             "lower engine.vllm.gpu_memory_utilization, max_model_len or max_num_seqs, or end what else uses the device"
         )

@@ -3,11 +3,14 @@
 import json
 import sys
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from synpo_lab.cli import doctor
 from tests.cli.conftest import Cli
@@ -35,6 +38,26 @@ def test_this_machine_has_all_that_is_needed(found: Any, home: Path) -> None:
     assert str(home) in rows["home", "lab home"]["found"]
     assert rows["device", "cpu"]["ok"]
     assert "GiB free" in rows["machine", "memory"]["found"]
+
+
+@pytest.mark.parametrize(("ampere", "told"), [(True, ", bfloat16,"), (False, ", no bfloat16,")])
+def test_a_gpu_that_emulates_bfloat16_has_none(
+    found: Any, monkeypatch: pytest.MonkeyPatch, ampere: bool, told: str
+) -> None:
+    looked: list[int] = []
+
+    @contextmanager
+    def current(index: int) -> Iterator[None]:
+        looked.append(index)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "device", current)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (14 << 30, 15 << 30))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or ampere)
+    assert told in found()["device", "cuda:1"]["found"]
+    assert looked == [0, 1]
 
 
 def test_every_dependency_of_the_project_is_looked_at(found: Any) -> None:

@@ -19,6 +19,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with CUDA, as far as the choice of a device goes."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
 
 
 def config(device: str = "cuda", **settings: Any) -> EngineConfig:
@@ -134,3 +135,16 @@ def test_of_several_gpus_the_one_that_is_named_is_used(
     assert started["gpus"] == "5, 7"
     with pytest.raises(EngineError, match="names one GPU"):
         vllm_engine._Core("folder", config("cuda:1", tensor_parallel=2), False, rank=0)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_before_ampere_gets_float16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (7, 5))
+    assert arguments()["dtype"] == "float16"
+
+
+def test_a_gpu_without_bfloat16_is_told_what_to_set() -> None:
+    told = ValueError(
+        "Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4 GPU ..."
+    )
+    assert "engine.dtype: float16" in vllm_engine._not_started("folder", told).hint
