@@ -37,13 +37,17 @@ def write_run(
     state: State = "finished",
     title: str = "SynPO on the pocket world",
     created_at: float = 1_767_268_800.0,
+    stuck: int = 0,
 ) -> RunStore:
-    """Write a run of `iterations` rounds of which `done` (default: all) are made, each with `prompts` prompts."""
+    """Write a run of `iterations` rounds of which `done` (default: all) are made, each with `prompts` prompts.
+
+    The first `stuck` improved answers of each round say themselves four times over: a filter finds repetition there.
+    """
     sizes = [f"iterations={iterations}", f"title={title}", f"prompts.per_iteration={prompts}"]
     config = load("pocket", [*sizes, "filter.min_gap=0.1"])
     info = {"recipe": "synpo", "title": title, "iterations": iterations, "created_at": created_at}
     run = open_store(open_home(home)).create_run(run_id, config.to_yaml(), info)
-    writer = PocketPeople(run, config, random.Random(run_id))
+    writer = PocketPeople(run, config, random.Random(run_id), stuck)
     writer.write(iterations if done is None else done, prompts, created_at)
     set_state(run.folder, state)
     return run
@@ -52,8 +56,8 @@ def write_run(
 class PocketPeople:
     """Writes what a run of SynPO would have written."""
 
-    def __init__(self, run: RunStore, config: RunConfig, rng: random.Random) -> None:
-        self.run, self.config, self.rng = run, config, rng
+    def __init__(self, run: RunStore, config: RunConfig, rng: random.Random, stuck: int) -> None:
+        self.run, self.config, self.rng, self.stuck = run, config, rng, stuck
         self.totals: dict[str, float] = {}
         self.at = 0.0
 
@@ -123,6 +127,8 @@ class PocketPeople:
             assert task is not None, text
             draft = drafts[prompt_id].text if drafts else ""
             said = answer(task, _habits(quality), self.rng, draft=draft)
+            if role == "improved" and len(made) < self.stuck:
+                said = " ".join([said] * 4)
             key = content_id("response", prompt_id, role, model, t)
             sampling = '{"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 40, "seed": 7, "index": 0}'
             made[prompt_id] = Response(t, key, prompt_id, role, model, said, len(said.split()) + 1, "stop", sampling)

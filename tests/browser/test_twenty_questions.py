@@ -5,6 +5,7 @@ A click is a click or a value given to one widget. What the page says is held ag
 
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,15 +17,23 @@ from playwright.sync_api import Locator, Page, expect
 
 from storage.database import Database
 from storage.state import hold_worker_lock, set_state
+from synpo_lab import recipes
+from synpo_lab.config import load
 from synpo_lab.health import check_run
 from synpo_lab.home import open_store
+from synpo_lab.importing.launching import import_config
+from synpo_lab.jobs.provenance import stored_config
 from synpo_lab.records import Note, Pair
+from synpo_lab.run import Run
 from synpo_lab.topics import write_topics
 from tests.browser.conftest import App
 from tests.plausible_run import write_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+REAL = Path(__file__).parents[3] / "shared" / "data" / "alpaca_eval"
+SIMPO, JUDGED = "simpo", "judged"
+BEFORE_AND_AFTER = ("Meta-Llama-3-8B-Instruct", "Llama-3-Instruct-8B-SimPO")
 A, B, LIVE = "pocket-20260101-1200-aaaa", "pocket-20251231-1200-bbbb", "pocket-20251230-1200-cccc"
 CLICKS = 5
 Serve = Callable[..., AbstractContextManager[App]]
@@ -34,7 +43,7 @@ Serve = Callable[..., AbstractContextManager[App]]
 def app(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The lab over a finished run with topics, a health report and verdicts, another one, and one at work."""
     home = tmp_path_factory.mktemp("home")
-    run = write_run(home, A, iterations=4, prompts=80)
+    run = write_run(home, A, iterations=4, prompts=80, stuck=20)
     write_topics(run)
     check_run(home, A)
     for pair in list(run.read(Pair, 4))[:9]:
@@ -126,12 +135,15 @@ def test_2_which_prompts_came_from_a_keyword(visitor: Visitor, database: Databas
     expect(shown(visitor, "#prompt-keyword input")).to_have_value(re.compile(re.escape(word)))
 
 
-def test_3_which_pairs_did_the_filter_drop_for_a_reason(visitor: Visitor, database: Database) -> None:
-    reason = "gap"  # the reason this run dropped pairs for
-    visitor.go("Filter").click(shown(visitor, "#waterfall").get_by_text(reason, exact=True))
+def test_3_which_pairs_did_the_filter_drop_for_repetition(visitor: Visitor, database: Database) -> None:
+    visitor.go("Filter").click(shown(visitor, "#waterfall").get_by_text("repetition", exact=True))
     visitor.page.wait_for_url("**/pairs?**")
-    sql = "SELECT count(*) FROM pairs WHERE run_id = $run AND drop_reason = 'gap'"
-    expect(shown(visitor, "#pair-place")).to_contain_text(f"of {number(database, sql):,}")
+    dropped = "run_id = $run AND NOT kept AND gap > 0.1 AND repetition > 0.5"
+    found = number(database, f"SELECT count(*) FROM pairs WHERE {dropped}")
+    assert found
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"1 of {found:,}")
+    ids = {row["pair_id"] for row in database.rows(f"SELECT pair_id FROM pairs WHERE {dropped}", {"run": A})}
+    assert shown(visitor, "#pair .lab-pair-head .lab-id").inner_text() in ids
 
 
 def test_4_what_would_a_gap_of_0_3_keep_per_iteration(visitor: Visitor, database: Database) -> None:
@@ -187,12 +199,16 @@ def test_8_what_did_the_improver_change_most_often(visitor: Visitor, database: D
     expect(shown(visitor, "#pair-place")).to_contain_text(f"1 of {first['n']}")
 
 
-def test_9_where_do_scorer_and_length_disagree(visitor: Visitor) -> None:
+def test_9_where_do_scorer_and_length_disagree(visitor: Visitor, database: Database) -> None:
     visitor.go("Disagreement")
-    expect(shown(visitor, "#agreement")).to_contain_text(re.compile("length|longer"))
-    visitor.click("#judges-quadrants a")
+    expect(shown(visitor, "#judges-quadrants h3")).to_have_text("scorer and length")
+    scorer_for_chosen = shown(visitor, "#judges-quadrants tbody tr").filter(has_text="length prefers rejected")
+    visitor.click(scorer_for_chosen.locator("td a"))
     visitor.page.wait_for_url("**/pairs?**eye=**")
-    expect(shown(visitor, "#pair-place")).to_contain_text("1 of")
+    sql = "SELECT count(*) FROM pairs WHERE run_id = $run AND gap > 0 AND len_chosen < len_rejected"
+    found = number(database, sql)
+    assert found
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"1 of {found:,}")
 
 
 def test_10_which_topics_did_the_last_iteration_get_worse_at(visitor: Visitor, database: Database) -> None:
@@ -267,11 +283,14 @@ def test_15_how_often_do_i_agree_with_the_scorer(visitor: Visitor) -> None:
 
 def test_16_which_beta_won_and_by_how_much(visitor: Visitor, database: Database) -> None:
     visitor.go("Iterations")
-    sql = """SELECT max(mean) AS best FROM (SELECT model_a, avg(score_a) AS mean FROM evals
-        WHERE run_id = $run AND suite = 'validation' AND iteration = 4 GROUP BY 1)"""
-    found = database.row(sql, {"run": A})
-    assert found is not None
-    expect(shown(visitor, "#grid")).to_contain_text(f"{found['best']:.3f}")
+    sql = """SELECT model_a, avg(score_a) AS mean FROM evals
+        WHERE run_id = $run AND suite = 'validation' AND iteration = 4 GROUP BY 1 ORDER BY mean DESC"""
+    won, lost = database.rows(sql, {"run": A})
+    row = shown(visitor, "#grid tbody tr").filter(has_text=re.compile("became M\\s*4"))
+    expect(row).to_have_count(1)
+    cells = [text.strip() for text in row.locator("td").all_inner_texts()]
+    assert cells[:3] == ["4", won["model_a"].removeprefix("M_4-"), f"{won['mean']:.3f}"]
+    assert cells[-1] == f"+{won['mean'] - lost['mean']:.3f}"
 
 
 def test_17_what_is_in_this_parquet_and_is_it_sound(visitor: Visitor, tmp_path: Path) -> None:
@@ -301,12 +320,145 @@ def test_18_the_kept_rows_for_trl(visitor: Visitor, database: Database, tmp_path
     assert {row["pair_id"] for row in rows} == {row["pair_id"] for row in kept}
 
 
-def test_19_what_did_run_b_change_against_run_a(visitor: Visitor) -> None:
+def test_19_what_did_run_b_change_against_run_a(visitor: Visitor, database: Database) -> None:
     visitor.go("Compare")
-    expect(shown(visitor, "#compare-config")).to_contain_text("prompts.per_iteration")
-    expect(shown(visitor, "#compare-results")).to_contain_text("win rate")
+    rows = shown(visitor, "#compare-config tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.nth(0).locator("td")).to_have_text(["prompts.per_iteration", "80", "60"])
+    expect(rows.nth(1).locator("td")).to_have_text(["title", '"SynPO on the pocket world"', '"another seed"'])
+    sql = """SELECT avg(CASE winner WHEN 'a' THEN 1 WHEN 'tie' THEN 0.5 ELSE 0 END) AS rate FROM evals
+        WHERE run_id = $run AND iteration = 4 AND suite = 'pocket'"""
+    last = shown(visitor, "#compare-results tbody tr").last
+    for run in (A, B):
+        found = database.row(sql, {"run": run})
+        assert found is not None
+        expect(last).to_contain_text(f"{found['rate']:.1%}")
 
 
-def test_20_how_do_i_run_exactly_this_again_without_the_page(visitor: Visitor) -> None:
+def test_20_how_do_i_run_exactly_this_again_without_the_page(visitor: Visitor, app: App) -> None:
     visitor.go("Iterations").click(visitor.page.get_by_role("button", name=re.compile("again", re.IGNORECASE)))
-    expect(visitor.page.get_by_text("synpo-lab run").first).to_be_visible()
+    line = shown(visitor, "#again-line .cm-content")
+    expect(line).to_contain_text("synpo-lab run")
+    program, verb, start, *changes = shlex.split("".join(line.locator(".cm-line").all_inner_texts()))
+    assert (program, verb, set(changes[::2])) == ("synpo-lab", "run", {"--set"})
+    assert load(start, changes[1::2]) == stored_config(open_store(app.home).run(A))
+
+
+# The same of data that somebody brought: a model before and after SimPO, and a judge's preferences
+
+
+@pytest.fixture(scope="module")
+def real(app: App) -> None:
+    """Llama 3 before and after SimPO on 805 real prompts, and GPT-4's preferences, beside the runs; with verdicts."""
+    if not REAL.is_dir():
+        pytest.skip("the AlpacaEval data is not in ../shared/data")
+    bring(app.home, SIMPO, [REAL / "outputs" / f"{model}.json" for model in BEFORE_AND_AFTER])
+    bring(app.home, JUDGED, [REAL / "annotations" / "OpenHermes-2.5-Mistral-7B.json"])
+    store = open_store(app.home)
+    for place, pair in enumerate(list(store.run(JUDGED).read(Pair))[:10]):
+        verdict = "rejected" if place < 3 else "chosen"
+        store.append_note(Note(pair.pair_id, verdict, "", "bea", 1_767_300_000.0))
+
+
+def bring(home: Path, name: str, files: list[Path]) -> None:
+    config = import_config([str(file) for file in files])
+    info = {"recipe": "import", "title": name, "iterations": 1, "created_at": 1.0}
+    run = open_store(home).create_run(name, config.to_yaml(), info)
+    recipes.get("import")(config, Run(run, config))
+    set_state(run.folder, "imported")
+    check_run(home, name)
+
+
+def of(visitor: Visitor, name: str) -> Visitor:
+    """The visitor, having picked a data set."""
+    visitor.give("#run-picker", name)
+    expect(shown(visitor, "#live")).to_contain_text(name)
+    return visitor
+
+
+@pytest.mark.usefixtures("real")
+def test_what_was_changed_most_often_in_real_answers(visitor: Visitor, database: Database) -> None:
+    of(visitor, SIMPO).go("Health")
+    sql = """SELECT replace(kind, 'edit: ', '') AS name, count(*) AS n FROM findings
+        WHERE run_id = $run AND kind LIKE 'edit: %' GROUP BY 1 ORDER BY n DESC LIMIT 1"""
+    most = database.row(sql, {"run": SIMPO})
+    assert most is not None
+    lead = shown(visitor, "#health-edits p").filter(has_text="Most often").first
+    expect(lead.locator("a")).to_have_text(most["name"])
+    visitor.click(lead.locator("a"))
+    visitor.page.wait_for_url("**/pairs?**finding=edit**")
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"1 of {most['n']}")
+
+
+@pytest.mark.usefixtures("real")
+def test_where_a_real_judge_and_length_disagree(visitor: Visitor, database: Database) -> None:
+    of(visitor, JUDGED).go("Disagreement")
+    expect(shown(visitor, "#judges-quadrants h3")).to_have_text("scorer and length")
+    visitor.click(
+        shown(visitor, "#judges-quadrants tbody tr").filter(has_text="length prefers rejected").locator("td a")
+    )
+    sql = "SELECT count(*) FROM pairs WHERE run_id = $run AND gap > 0 AND len_chosen < len_rejected"
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"1 of {number(database, sql, run=JUDGED)}")
+
+
+@pytest.mark.usefixtures("real")
+def test_how_often_a_reader_agrees_with_a_real_judge(visitor: Visitor) -> None:
+    of(visitor, JUDGED).go("Pairs")
+    visitor.click(visitor.page.get_by_role("button", name="How often do I agree with the scorer?"))
+    row = shown(visitor, "#agreement-table tbody tr").filter(has_text="bea").filter(has_text="the scorer")
+    expect(row).to_contain_text("70.0%")
+
+
+@pytest.mark.usefixtures("real")
+def test_whether_real_data_is_sound(visitor: Visitor, database: Database) -> None:
+    of(visitor, SIMPO).go("Health")
+    kinds = ("near-duplicate prompt", "refusal", "truncated answer", "identical sides")
+    sql = "SELECT count(*) FROM findings WHERE run_id = $run AND kind = $kind"
+    for kind in kinds:
+        row = shown(visitor, "#health-summary tbody tr").filter(has_text=kind).first
+        found = number(database, sql, run=SIMPO, kind=kind)
+        assert found
+        expect(row.locator("td").nth(2)).to_have_text(f"{found} pairs")
+    visitor.click(row.get_by_role("link", name="pairs →"))
+    expect(shown(visitor, "#pair-place")).to_contain_text(f"1 of {found}")
+
+
+@pytest.mark.usefixtures("real")
+def test_real_data_is_filtered_and_what_is_kept_goes_to_trl(
+    visitor: Visitor, database: Database, tmp_path: Path
+) -> None:
+    of(visitor, JUDGED).go("Filter").give("#cut", "0.5")
+    pairs = number(database, "SELECT count(*) FROM pairs WHERE run_id = $run", run=JUDGED)
+    ids = {
+        row["pair_id"] for row in database.rows(f"SELECT pair_id FROM pairs WHERE run_id = '{JUDGED}' AND gap > 0.5")
+    }
+    expect(shown(visitor, "#cut-summary")).to_contain_text(f"{len(ids)} of {pairs}")
+    visitor.click(visitor.page.get_by_role("button", name="Export what is shown"))
+    with visitor.page.expect_download() as caught:
+        visitor.click("#filter-download")
+    caught.value.save_as(tmp_path / "rows.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert {row["pair_id"] for row in rows} == ids
+    assert all({"prompt", "chosen", "rejected"} <= row.keys() for row in rows)
+
+
+@pytest.mark.usefixtures("real")
+def test_real_data_is_asked_in_sql(visitor: Visitor, database: Database) -> None:
+    of(visitor, SIMPO).go("SQL")
+    expect(shown(visitor, "#sql-result thead")).to_be_visible()
+    sql = "SELECT count(*) AS n FROM pairs WHERE run_id = {} AND len_chosen > len_rejected"
+    found = number(database, sql.format("$run"), run=SIMPO)
+    visitor.click("#sql-editor .cm-content")
+    visitor.page.keyboard.press("Control+A")
+    visitor.page.keyboard.insert_text(sql.format(f"'{SIMPO}'"))
+    visitor.page.keyboard.press("Control+Enter")
+    expect(shown(visitor, "#sql-result tbody td")).to_have_text([str(found)])
+
+
+@pytest.mark.usefixtures("real")
+def test_a_real_prompts_answers_are_on_its_lineage(visitor: Visitor) -> None:
+    of(visitor, SIMPO).go("Prompts").click("#prompt-table a:has-text('lineage')")
+    visitor.page.wait_for_url("**/lineage?**")
+    expect(shown(visitor, "#lineage .lab-steps-of > li")).to_have_count(2)
+    for model in BEFORE_AND_AFTER:
+        expect(shown(visitor, "#lineage")).to_contain_text(model)
