@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from synpo_lab.cli.output import AsJson, Home, print_json, print_table
+from synpo_lab.planning.gpus import driver_says
 
 INSTALL = "pip install -c constraints.txt -e ."
 NEEDED = ("gradio", "plotly", "duckdb", "pyarrow", "torch", "transformers", "accelerate", "datasets", "peft")
@@ -94,9 +95,25 @@ def _devices() -> Iterator[Finding]:
             bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         told = f"{name}, {free / GIB:.0f} of {total / GIB:.0f} GiB free, {'bfloat16' if bf16 else 'no bfloat16'}"
         yield Finding("device", f"cuda:{index}", f"{told}, CUDA {torch.version.cuda}")
+    if not torch.cuda.is_available() and (card := driver_says()):
+        yield _unused(card, torch.version.cuda)
     if torch.backends.mps.is_available():
         yield Finding("device", "mps", "Apple GPU")
     yield Finding("device", "cpu", f"{torch.get_num_threads()} threads by default")
+
+
+def _unused(card: str, built_for: str | None) -> Finding:
+    """A GPU that the driver knows and torch does not reach, with the next step."""
+    told = f"{card} is here, and torch cannot use it"
+    if built_for is None:
+        hint = "pip install --force-reinstall -c constraints.txt torch"
+        return Finding("device", "cuda", f"{told}: it was built without CUDA", False, hint)
+    if (hidden := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return Finding(
+            "device", "cuda", f"{told}: CUDA_VISIBLE_DEVICES is {hidden!r}", False, "unset CUDA_VISIBLE_DEVICES"
+        )
+    hint = f"install an NVIDIA driver for CUDA {built_for} or later, or a torch for the driver's CUDA (nvidia-smi names it)"
+    return Finding("device", "cuda", f"{told}: it was built for CUDA {built_for}", False, hint)
 
 
 def _packages() -> Iterator[Finding]:

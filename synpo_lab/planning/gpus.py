@@ -45,12 +45,17 @@ def gpu_called(name: str) -> Gpu:
 
 def gpu_here() -> Gpu | None:
     """The first GPU the NVIDIA driver names, if it is one we know. Loads no torch."""
+    return gpu_seen_as(driver_says())
+
+
+def driver_says() -> str:
+    """The name that the NVIDIA driver has for the first GPU; "" where there is none."""
     try:
         asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         told = subprocess.run(asked, capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
-        return None
-    return gpu_seen_as(told.partition("\n")[0])
+        return ""
+    return told.partition("\n")[0].strip()
 
 
 def gpu_seen_as(told: str) -> Gpu | None:

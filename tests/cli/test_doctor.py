@@ -1,6 +1,7 @@
 """The doctor: what is there, what is missing, and when that is an error."""
 
 import json
+import os
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -58,6 +59,48 @@ def test_a_gpu_that_emulates_bfloat16_has_none(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or ampere)
     assert told in found()["device", "cuda:1"]["found"]
     assert looked == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("built_for", "hidden", "told", "hint"),
+    [
+        (None, None, "built without CUDA", "pip install --force-reinstall -c constraints.txt torch"),
+        ("13.0", None, "built for CUDA 13.0", "NVIDIA driver for CUDA 13.0 or later"),
+        ("13.0", "", "CUDA_VISIBLE_DEVICES is ''", "unset CUDA_VISIBLE_DEVICES"),
+    ],
+)
+def test_a_gpu_that_torch_cannot_use_is_told_with_the_next_step(
+    found: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    built_for: str | None,
+    hidden: str | None,
+    told: str,
+    hint: str,
+) -> None:
+    driver = tmp_path / "bin" / "nvidia-smi"
+    driver.parent.mkdir()
+    driver.write_text("#!/bin/sh\necho Tesla T4\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{driver.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    row = found()["device", "cuda"]
+    assert row["found"].startswith("Tesla T4 is here, and torch cannot use it")
+    assert told in row["found"]
+    assert hint in row["hint"]
+    assert not row["ok"]
+
+
+def test_where_no_card_is_none_is_missed(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "driver_says", lambda: "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert ("device", "cuda") not in found()
 
 
 def test_every_dependency_of_the_project_is_looked_at(found: Any) -> None:
