@@ -103,7 +103,8 @@ def _render(tokenizer: Any, prompt: str, answer: str | None = None, history: Tur
             ) from None
         raise ModelError(
             f"the chat template refuses a plain question{' and answer' if answer else ''}: {error}",
-            hint="use a template that takes one user turn and one assistant turn, without a system turn",
+            hint="set chat_template to 'plain', or to a Jinja file that takes one user turn and one assistant turn, without a "
+            "system turn",
         ) from None
     return text.encode("utf-8", "replace").decode()  # half a surrogate pair, which JSON can hold, has no tokens
 
@@ -137,6 +138,6 @@ def _not_a_prefix(prefix: str, whole: str) -> ModelError:
     return ModelError(
         "the chat template renders a prompt differently once it has an answer: "
         f"{prefix[max(0, same - 20) :]!r} became {whole[max(0, same - 20) : same + 40]!r}",
-        hint="use a template whose generation prompt is the start of the full chat "
-        "(reasoning templates that add or drop a think block are not)",
+        hint="set chat_template to 'plain', or to a Jinja file whose generation prompt is the start of the full chat (those of "
+        "reasoning models, that open a think block and then drop it, are not)",
     )

@@ -1,11 +1,12 @@
 """Golden tests: what is read and what is trained on, token by token, in the chat formats of five families.
 
 Each tokenizer here has bytes for words and the family's own control tokens; each template is a minimal one written for
-these tests that lays turns out as the family's does. What matters is where a turn begins and ends, who writes the BOS,
-and that only in some families the end of a turn is what the tokenizer calls its EOS.
+these tests that lays turns out as the family's does, and published ones are held to the same. What matters is where a turn
+begins and ends, who writes the BOS, and that only in some families the end of a turn is what the tokenizer calls its EOS.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from synpo_lab.chat import IGNORED, encode_examples, encode_prompts, end_tokens
+from synpo_lab.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,48 @@ def test_exactly_the_answer_and_the_end_of_its_turn_are_trained_on(family: Famil
     assert tokenizer.decode(row.prompt) == family.prompt
     assert tokenizer.decode(row.answer) == family.trained
     assert row.labels() == [IGNORED] * len(row.prompt) + row.answer
+
+
+PUBLISHED = {
+    "llama3": ("Llama 3", FAMILIES["Llama 3"].prompt, "Hi there.<|eot_id|>"),
+    "qwen2_5": ("Qwen", "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", "Hi there.<|im_end|>"),
+    "qwen3": (
+        "Qwen",
+        "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n",
+        "<think>\n\n</think>\n\nHi there.<|im_end|>",  # not to think is the model's to say, and so it is trained on
+    ),
+    "qwen3_instruct_2507": (
+        "Qwen",
+        "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n",
+        "Hi there.<|im_end|>",
+    ),
+    "gemma": ("Gemma", FAMILIES["Gemma"].prompt, "Hi there.<end_of_turn>"),
+    "gemma3": ("Gemma", FAMILIES["Gemma"].prompt, "Hi there.<end_of_turn>"),
+    "phi3": ("Phi", FAMILIES["Phi"].prompt, "Hi there.<|end|>"),
+}
+
+
+def published(name: str) -> str:
+    """The template as its model's repository has it; TRL ships copies."""
+    trl = pytest.importorskip("trl", reason="its copies of chat templates are what is read")
+    return (Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_templates_are_read_and_trained_on_as_ours_are(name: str) -> None:
+    family, prompt, trained = PUBLISHED[name]
+    tokenizer = tokenizer_of(FAMILIES[family], published(name))
+    [row] = encode_examples(tokenizer, [("Hello", "Hi there.")])
+    assert [row.prompt] == encode_prompts(tokenizer, ["Hello"])
+    assert tokenizer.decode(row.prompt).endswith(prompt)
+    assert tokenizer.decode(row.answer) == trained
+
+
+def test_a_published_template_that_opens_a_think_block_and_drops_it_is_refused() -> None:
+    tokenizer = tokenizer_of(FAMILIES["Qwen"], published("deepseek_r1_distill"))
+    with pytest.raises(ModelError, match="renders a prompt differently") as caught:
+        encode_examples(tokenizer, [("Hello", "Hi there.")])
+    assert "chat_template" in caught.value.hint
 
 
 def test_the_prompt_that_is_trained_after_is_the_prompt_that_is_generated_from(family: Family) -> None:

@@ -1,6 +1,6 @@
 """What shows before the first stage and would else be told hours later: what a policy reads, whether a scorer can be had.
 
-And whether the GPUs are there that the config counts on.
+And whether its chat template can be trained on, and the GPUs are there that the config counts on.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import torch
 
+from synpo_lab.chat import encode_examples
 from synpo_lab.config import EngineConfig, RunConfig, TrainerConfig
+from synpo_lab.engines.adapters import tokenizer_of
 from synpo_lab.errors import ConfigError
 from synpo_lab.models import pick_device, read_config
 from synpo_lab.planning.generating import generator
@@ -20,6 +22,11 @@ def context_of(policy: str | Path, *, trust_remote_code: bool) -> int | None:
     config = read_config(policy, trust_remote_code=trust_remote_code)
     context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     return context
+
+
+def check_chat(policy: str | Path, row: tuple[str, str], *, trust_remote_code: bool) -> None:
+    """Lays out one (prompt, answer) as every training will. ModelError where the policy's chat template cannot be trained on."""
+    encode_examples(tokenizer_of(policy, trust_remote_code=trust_remote_code), [row])
 
 
 def check_gpus(config: RunConfig) -> None:

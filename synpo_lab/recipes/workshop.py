@@ -22,7 +22,7 @@ from synpo_lab.models import out_of_memory, with_chat_template
 from synpo_lab.pocket import resolve_policy
 from synpo_lab.recipes.beta_grid import BetaGrid
 from synpo_lab.recipes.keyword_supply import KeywordSupply
-from synpo_lab.recipes.preflight import check_gpus, context_of, within
+from synpo_lab.recipes.preflight import check_chat, check_gpus, context_of, within
 from synpo_lab.records import (
     EvalResult,
     Note,
@@ -96,6 +96,8 @@ class Workshop:
         if context is not None and (fitted := within(self.config, context)) != self.config:
             self.config = fitted
             self.run.log(f"the policy reads {context:,} tokens: longer rows of a training are cut to that", "warning")
+        seed, *_ = self.seeds
+        check_chat(self.policy, (seed.prompt, seed.gold), trust_remote_code=self.config.trust_remote_code)
         inspect(self.scorer)
 
     @property

@@ -89,6 +89,7 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
     """
     monkeypatch.setattr(workshop, "open_engine", StandInEngine)
     monkeypatch.setattr(workshop, "context_of", lambda policy, trust_remote_code: None)  # M_0 is no model here
+    monkeypatch.setattr(workshop, "check_chat", lambda policy, row, trust_remote_code: None)
     monkeypatch.setattr(workshop, "train_sft", _stand_in_training)
     monkeypatch.setattr(beta_grid, "train_preference", _stand_in_training)
     policy = tmp_path / "initial"

@@ -10,8 +10,9 @@ import torch
 
 from synpo_lab.config import parse
 from synpo_lab.errors import ConfigError, LabError, ModelError
+from synpo_lab.models import with_chat_template
 from synpo_lab.recipes import workshop
-from synpo_lab.recipes.preflight import check_gpus, context_of
+from synpo_lab.recipes.preflight import check_chat, check_gpus, context_of
 from synpo_lab.records import Response, TrainStep
 from synpo_lab.run import Run
 from tests.recipes.test_recipes import SMALL
@@ -59,6 +60,38 @@ def test_a_policy_that_is_none_is_told_before_anything_is_made(
     with pytest.raises(ModelError, match=r"has no config\.json"):
         start(**SMALL, **quick)
     assert nothing_was_made(tmp_path)
+
+
+THINKS = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}<user> {{ m['content'] }} <bot>"
+    "{% else %} {{ m['content'].split('</think>')[-1] }}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %} <think>\n{% endif %}"
+)
+ONE_ROLE = "{% for m in messages %}{% if m.role != 'user' %}{{ raise_exception('users only') }}{% endif %}{% endfor %}x"
+
+
+@pytest.mark.parametrize(
+    ("template", "told"), [(THINKS, "renders a prompt differently once it has an answer"), (ONE_ROLE, "users only")]
+)
+def test_a_chat_template_that_cannot_be_trained_on_is_told_before_anything_is_made(
+    sums: dict[str, str], start: Start, tmp_path: Path, template: str, told: str
+) -> None:
+    """As DeepSeek-R1's distilled models: what generation begins with is not in the chat that is trained on."""
+    folder = save_tiny(tmp_path / "policy")
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    with pytest.raises(ModelError, match=told) as caught:
+        start(**(SMALL | sums | {"policy": str(folder)}))
+    assert "chat_template" in caught.value.hint
+    assert "plain" in caught.value.hint
+    assert nothing_was_made(tmp_path)
+
+
+def test_a_template_of_ones_own_in_the_config_takes_its_place(tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "policy")
+    (folder / "chat_template.jinja").write_text(THINKS, encoding="utf-8")
+    with pytest.raises(ModelError):
+        check_chat(folder, ("w1 w2", "w3"), trust_remote_code=False)
+    check_chat(with_chat_template(folder, "plain", tmp_path / "M_0"), ("w1 w2", "w3"), trust_remote_code=False)
 
 
 def test_rows_are_cut_to_what_the_policy_reads(
