@@ -225,10 +225,10 @@ def test_at_most_so_many_pairs_are_looked_at_and_m0_reads_none_twice(
     read: list[tuple[str, str]] = []
     plain = workshop.open_engine.mean_logps
 
-    def counted(self: Any, rows: Any) -> Any:
+    def counted(self: Any, rows: Any, **more: Any) -> Any:
         rows = list(rows)
         read.extend((self.name, answer) for _, answer in rows)
-        return plain(self, rows)
+        return plain(self, rows, **more)
 
     monkeypatch.setattr(workshop.open_engine, "mean_logps", counted)
     run = start(**(SMALL | {"filter": {"min_gap": 0.0}, "eye": {"pairs": 7, "dropped": 3}}), **quick)
@@ -257,7 +257,7 @@ def test_nothing_is_looked_at_when_the_config_says_so(quick: dict[str, str], sta
 def test_an_engine_without_log_probs_costs_a_warning_and_no_run(
     quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def refuse(self: Any, rows: Any) -> Any:
+    def refuse(self: Any, rows: Any, **more: Any) -> Any:
         raise error
 
     monkeypatch.setattr(workshop.open_engine, "mean_logps", refuse)
@@ -269,7 +269,7 @@ def test_an_engine_without_log_probs_costs_a_warning_and_no_run(
 def test_a_fault_of_the_code_is_no_warning(
     quick: dict[str, str], start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Any, rows: Any) -> Any:
+    def broken(self: Any, rows: Any, **more: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
     monkeypatch.setattr(workshop.open_engine, "mean_logps", broken)
@@ -284,9 +284,9 @@ def test_both_sides_of_all_pairs_are_asked_for_at_once(
     calls: list[str] = []
     plain = workshop.open_engine.mean_logps
 
-    def counted(self: Any, rows: Any) -> Any:
+    def counted(self: Any, rows: Any, **more: Any) -> Any:
         calls.append(self.name)
-        return plain(self, rows)
+        return plain(self, rows, **more)
 
     monkeypatch.setattr(workshop.open_engine, "mean_logps", counted)
     start(**SMALL, **quick)
