@@ -36,21 +36,21 @@ class Asked:
     sort: str = "written"
 
     def page(self, lab: Lab, run_id: str, start: int) -> Page:
+        return prompts_page(lab.database, run_id, **self.chosen(), limit=PAGE_ROWS, offset=start)
+
+    def chosen(self) -> dict[str, Any]:
+        """What the storage is asked for."""
         dropped = self.status.startswith(REASON)
-        return prompts_page(
-            lab.database,
-            run_id,
-            search=self.search,
-            iteration=_chosen(self.iteration),
-            status="dropped" if dropped else STATUSES[self.status],
-            drop_reason=self.status.removeprefix(REASON) if dropped else None,
-            topic=_chosen(self.topic),
-            keyword=self.keyword or None,
-            source=_chosen(self.source),
-            sort=self.sort,
-            limit=PAGE_ROWS,
-            offset=start,
-        )
+        return {
+            "search": self.search,
+            "iteration": _chosen(self.iteration),
+            "status": "dropped" if dropped else STATUSES[self.status],
+            "drop_reason": self.status.removeprefix(REASON) if dropped else None,
+            "topic": _chosen(self.topic),
+            "keyword": self.keyword or None,
+            "source": _chosen(self.source),
+            "sort": self.sort,
+        }
 
 
 def asked_of(chosen: Selection) -> Asked:

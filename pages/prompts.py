@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pages import prompt_diversity as diversity
 from pages import prompt_rows as rows
 from pages.components import empty, problem
+from pages.prompt_export import prompt_export
 from pages.prompt_map import prompt_map
 from pages.prompt_rows import ALL, Asked, asked_of, chosen_address
 from pages.prompt_topics import topics_panel
@@ -151,6 +152,7 @@ def _table_tab(lab: Lab, picker: gr.Dropdown, line: gr.HTML) -> TableTab:
         previous = gr.Button("← Previous", size="sm", scale=0, min_width=120)
         place = gr.HTML(elem_id="prompt-place")
         following = gr.Button("Next →", size="sm", scale=0, min_width=120)
+    prompt_export(lab, picker, filters.all)
     offset = gr.State(0)
     chosen_now = gr.JSON(visible="hidden")  # what the address is to say; a State is unknown to scripts
     shown = [flow, listed, place, pager, offset]

@@ -1,5 +1,10 @@
 """The prompts of a run."""
 
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
 from storage.database import Database
 from storage.queries.page import Page, Row, known_sort
 
@@ -61,6 +66,8 @@ ORDER BY {_KEYS[sort]}, prompt_id
 """
 
 
+_FILTERS = ("search", "iteration", "status", "drop_reason", "source", "keyword", "topic")
+_NO_END = 2**62
 _PAGES = {sort: _page(sort) for sort in PROMPT_SORTS}
 _REASONS = """
 SELECT iteration, coalesce(drop_reason, status) AS reason, count(*) AS prompts
@@ -113,6 +120,13 @@ def prompts_page(
     rows = database.rows(_PAGES[known_sort(sort, PROMPT_SORTS)], which | order)
     found = database.row(_COUNT, which)
     return Page(rows, found["total"] if found else 0)
+
+
+def all_prompts(database: Database, run_id: str, *, sort: str = "written", **chosen: Any) -> Iterator[pa.RecordBatch]:
+    """Every prompt of the filters that `prompts_page` takes, with its columns, in batches."""
+    which = {"run_id": run_id, **dict.fromkeys(_FILTERS), **chosen}
+    window = {"search": chosen.get("search") or None, "limit": _NO_END, "offset": 0}
+    return database.batches(_PAGES[known_sort(sort, PROMPT_SORTS)], which | window)
 
 
 def prompt_drop_reasons(database: Database, run_id: str, iteration: int | None = None) -> list[Row]:

@@ -1,8 +1,10 @@
 """Prompts by keyword, topic and place on the map, and one prompt's lineage, in a real browser."""
 
+import csv
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import pytest
@@ -91,6 +93,24 @@ def test_a_keyword_can_be_typed_and_goes_into_the_address(app: App) -> None:
     box.press("Enter")
     page.wait_for_function("new URLSearchParams(location.search).get('keyword') === 'banjo'")
     expect(page.locator("#prompt-table tbody tr .lab-chip.noise", has_text="banjo").first).to_be_visible()
+    page.close()
+
+
+def test_the_prompts_that_are_shown_are_downloaded(app: App, database: Database, tmp_path: Path) -> None:
+    page = app.open(f"prompts?run={RUN}&status=dropped&iteration=1")
+    expect(page.locator("#prompt-table tbody tr").first).to_be_visible()
+    page.get_by_role("button", name="Export what is shown").click()
+    with page.expect_download() as caught:
+        page.locator("#prompts-download").click()
+    caught.value.save_as(tmp_path / "prompts.csv")
+    with (tmp_path / "prompts.csv").open(newline="", encoding="utf-8") as file:
+        ids = [row["prompt_id"] for row in csv.DictReader(file)]
+    asked = {"run": RUN}
+    dropped = database.rows(
+        "SELECT prompt_id FROM prompts WHERE run_id = $run AND status = 'dropped' AND iteration = 1", asked
+    )
+    assert sorted(ids) == sorted(row["prompt_id"] for row in dropped)
+    expect(page.locator("#prompts-said")).to_contain_text(f"{len(ids)} prompt")
     page.close()
 
 

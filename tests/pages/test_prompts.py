@@ -1,18 +1,24 @@
 """The tabs of the Prompts page, against the same asked of the store directly."""
 
+import csv
+import json
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+import pyarrow.parquet as pq
 import pytest
 
-from pages import prompt_diversity, prompt_rows, prompts
+from pages import prompt_diversity, prompt_export, prompt_rows, prompts
 from pages.prompt_map import SHAPES, mark_of, prompt_map
 from pages.prompt_rows import Asked, asked_of, prompt_text
 from pages.prompt_topics import topics_panel, worst_topics
 from pages.shell import Lab, Selection
 from storage.locks import hold_lock
+from storage.queries import prompts_page
 from storage.queries.topics import map_points, topic_results, topic_sizes
 from synpo_lab.records import Prompt, Topic
 from synpo_lab.topics import write_topics
@@ -53,6 +59,29 @@ def test_the_keywords_a_prompt_uses_are_marked_as_whole_words() -> None:
 def test_odd_keywords_mark_nothing_and_break_nothing(keywords: list[str]) -> None:
     assert "mark" not in prompt_text("name a plum", keywords)
     assert "<script" not in prompt_text(HOSTILE, keywords)
+
+
+@pytest.mark.parametrize("shape", prompt_export.SHAPES)
+def test_the_prompts_of_the_filters_are_handed_out_all_pages_in_their_order(topical: Lab, shape: str) -> None:
+    with gr.Blocks() as app:
+        prompt_export.prompt_export(topical, gr.Dropdown(), [])
+    download = next(one.fn for one in app.fns.values() if one.fn is not None and one.fn.__name__ == "download")
+    asked = Asked(status="all", iteration=1, sort="shortest")
+    button, said = download(shape, RUN, *asdict(asked).values())
+    shown = prompts_page(topical.database, RUN, **asked.chosen(), limit=10_000)
+    assert f"{shown.total} prompts" in said
+    assert shown.total > prompt_rows.PAGE_ROWS
+    if shape == "Parquet":
+        rows = pq.read_table(button.value["path"]).to_pylist()
+    elif shape == "JSONL":
+        rows = [json.loads(line) for line in Path(button.value["path"]).read_text(encoding="utf-8").splitlines()]
+    else:
+        with Path(button.value["path"]).open(newline="", encoding="utf-8") as file:
+            rows = [{**row, "keywords": json.loads(row["keywords"])} for row in csv.DictReader(file)]
+    same = ("prompt_id", "text", "keywords", "status")
+    assert [[row[name] for name in same] for row in rows] == [[row[name] for name in same] for row in shown.rows]
+    with pytest.raises(gr.Error, match="no prompt"):
+        download(shape, RUN, *asdict(Asked(search="nothing has this in it")).values())
 
 
 def test_each_keyword_opens_the_prompts_written_from_it(topical: Lab) -> None:
