@@ -460,8 +460,12 @@ def _check_context(task: Objective, model: Any, config: TrainerConfig) -> None:
 
 
 def _stay_on(device: torch.device, arguments: TrainingArguments) -> None:
-    """Train where the model is; Trainer by itself takes the first GPU, and all of them when there are several."""
+    """Train where the model is; Trainer by itself takes the first GPU, and all of them when there are several.
+
+    accelerate is told as well: a model in 4 bits cannot be moved, and it refuses one on another GPU than its own.
+    """
     torch.cuda.set_device(device)
+    arguments.distributed_state.device = device
     arguments._n_gpu = 1
     arguments.__dict__["_setup_devices"] = device  # the cached property behind arguments.device
 

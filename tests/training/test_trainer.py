@@ -2,14 +2,16 @@ import os
 import random
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
@@ -393,23 +395,46 @@ def test_batches_hold_rows_of_a_like_length_in_a_random_order() -> None:
     assert list(sampler) != order
 
 
-@pytest.mark.parametrize(("asked", "given"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
-def test_a_training_on_a_gpu_names_it_by_its_number(monkeypatch: pytest.MonkeyPatch, asked: str, given: int) -> None:
-    """torch.cuda.set_device takes no device without an index; `_get_device_index` is how it says so, with a GPU or not."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """A machine with two, as far as the choice of one goes; which was chosen, in order.
+
+    torch.cuda.set_device takes no device without an index; `_get_device_index` is how it says so, with a GPU or not.
+    """
     chosen: list[int] = []
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(_get_device_index(device)))
-    arguments = SimpleNamespace()
-    device = trainer._local(asked)
-    trainer._stay_on(device, arguments)
-    assert chosen == [given]
-    assert arguments._setup_devices == torch.device("cuda", given)
-
-
-def test_of_several_processes_each_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(_get_device_index(device)))
+    yield chosen
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.parametrize(("asked", "given"), [("auto", 0), ("cuda", 0), ("cuda:1", 1)])
+def test_a_training_on_a_gpu_names_it_by_its_number(
+    two_gpus: list[int], tmp_path: Path, asked: str, given: int
+) -> None:
+    device = trainer._local(asked)
+    arguments = trainer._arguments(CONFIG, trainer.Execution(seed=0), tmp_path / "out", tmp_path, device, 5)
+    assert two_gpus[-1] == given
+    assert (arguments.device, arguments.n_gpu) == (torch.device("cuda", given), 1)
+
+
+@pytest.mark.parametrize("asked", ["cuda", "cuda:1"])
+@pytest.mark.usefixtures("two_gpus")
+def test_a_model_in_four_bits_is_trained_on_the_gpu_that_holds_it(tmp_path: Path, asked: str) -> None:
+    """accelerate refuses it where it believes to be on another one."""
+    device = trainer._local(asked)
+    trainer._arguments(CONFIG, trainer.Execution(seed=0), tmp_path / "out", tmp_path, device, 5)
+    model = tiny_llama(32)
+    model.is_loaded_in_4bit, model.hf_device_map = True, {"": device}
+    accelerator = Accelerator()
+    assert accelerator.prepare_model(model) is model
+    assert accelerator.device == device
+
+
+def test_of_several_processes_each_has_a_gpu_of_its_own(two_gpus: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert trainer._local("cuda") == torch.device("cuda", 1)
+    assert two_gpus == []  # accelerate chooses it in each process
