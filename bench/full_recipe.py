@@ -70,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--kill", nargs="*", metavar="STAGE", help="only in these stages; default: once in each")
+    parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--engine", choices=["vllm", "transformers"], help="default: vllm where it is installed")
     asked = parser.parse_args()
     if asked.engine != "transformers" and not find_spec("vllm"):
@@ -84,13 +85,14 @@ def main() -> None:
 def measure(asked: argparse.Namespace, engine: str) -> None:
     size = SMALL if asked.small else LARGE
     with tempfile.TemporaryDirectory() as folder:
-        config = make_config(Path(folder), size, engine)
+        config = make_config(Path(folder), size, engine, asked.iterations)
         home = Path(folder) / "home"
         began = time.monotonic()
         run_to_the_end(home, "whole", config)
         took = time.monotonic() - began
         say(
-            f"{parameters(Path(folder) / 'policy') / 1e6:.1f}M parameters, {engine}, 2 iterations: {told(home, 'whole')}"
+            f"{parameters(Path(folder) / 'policy') / 1e6:.1f}M parameters, {engine}, {asked.iterations} iterations: "
+            f"{told(home, 'whole')}"
         )
         say(f"unattended in {took:.0f} s, {took / SECONDS:.2f} of 15 minutes; {cpu_seconds():.0f} s of CPU, "
             f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")  # fmt: skip
@@ -103,7 +105,7 @@ def measure(asked: argparse.Namespace, engine: str) -> None:
             sys.exit(not same)
 
 
-def make_config(folder: Path, size: dict[str, int], engine: str) -> RunConfig:
+def make_config(folder: Path, size: dict[str, int], engine: str, iterations: int) -> RunConfig:
     """Writes seeds, held-out prompts, M_0 and the reward model into `folder`; the run's config."""
     rows = seed_rows(size["seeds"] + 16, size["answer"] * 4)
     seeds, held_out = rows[:-16], rows[-16:]
@@ -116,7 +118,8 @@ def make_config(folder: Path, size: dict[str, int], engine: str) -> RunConfig:
     sft = {"learning_rate": 1e-3, "batch_size": 8, "max_length": 384}
     return parse(
         {
-            "policy": str(folder / "policy"), "seeds": str(folder / "seeds.jsonl"), "iterations": 2, "templates": "pocket",
+            "policy": str(folder / "policy"), "seeds": str(folder / "seeds.jsonl"), "iterations": iterations,
+            "templates": "pocket",
             "engine": {
                 "kind": engine, "device": "cpu",
                 "vllm": {"cpu_cache_gib": 1, "max_model_len": 512, "max_num_seqs": 64, "gpu_memory_utilization": 0.5},
@@ -239,7 +242,7 @@ def now_at(events: Path) -> str | None:
 
 
 def outcome(home: Path, run_id: str) -> dict[str, Any]:
-    """What a run has come to: the rows of every table without their times, and the weights of M_2."""
+    """What a run has come to: the rows of every table without their times, and the weights of its last policy."""
     from synpo_lab.models import fingerprint
 
     run = open_store(home).run(run_id)
@@ -249,7 +252,7 @@ def outcome(home: Path, run_id: str) -> dict[str, Any]:
         "scores": sorted((s.response_id, s.aspect, round(s.value, 3)) for s in run.read(Score)),
         "pairs": sorted((p.pair_id, p.kept, p.drop_reason) for p in run.read(Pair)),
         "evals": sorted((e.suite, e.response_a, e.response_b, e.winner) for e in run.read(EvalResult)),
-        "M_2": fingerprint(run.models / "M_2"),
+        "policy": fingerprint(max(run.models.glob("M_[1-9]"))),
     }
 
 
