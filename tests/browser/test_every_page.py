@@ -169,7 +169,7 @@ FOCUSED = """() => {
 @pytest.mark.parametrize(
     ("path", "controls"),
     [
-        ("pairs", {"run-picker", "pair-previous", "pair-next", "pair-view", "pair-compare", "pair-markdown",
+        ("pairs", {"run-picker",  "pair-next", "pair-view", "pair-compare", "pair-markdown",
                    "pair-blind", "verdict-first", "verdict-second", "verdict-tie", "verdict-note", "agreement"}),
         ("thresholds", {"run-picker", "filter-start", "filter-baseline", "filter-reset", "waterfall", "cut",
                         "on-max-similarity", "cut-max-similarity", "where", "filter-name", "filter-save", "fork"}),
@@ -179,8 +179,7 @@ def test_tab_reaches_the_controls_and_shows_where_it_is(app: App, path: str, con
     page = app.open(f"{path}?run={RUN}")
     expect(page.locator("#pair article, #waterfall a").first).to_be_visible()
     if path == "pairs":
-        page.keyboard.press("j")  # to a pair with one before it, so that both buttons can be pressed
-        expect(page.locator("#pair-previous")).to_be_enabled()
+        expect(page.locator("#pair-place")).to_contain_text("1 of")
     reached: set[str] = set()
     hidden: list[str] = []
     for _ in range(150):
