@@ -107,7 +107,8 @@ def build(lab: Lab) -> None:
         opened = [gr.Tabs(selected=name), name] if name in TABS else [gr.skip(), gr.skip()]
         return [*opened, asked.run_id, *_found(lab, asked.run_id)]
 
-    def start(run_id: str) -> list[Any]:
+    def start(run_id: str | None, asked: str) -> list[Any]:
+        run_id = run_id or asked
         find_topics(lab.home, run_id)
         told_now, button, _, _ = _found(lab, run_id)
         return [told_now, button, gr.Timer(active=True), ""]
@@ -131,7 +132,7 @@ def build(lab: Lab) -> None:
         address = "null" if name == "table" else repr(name)
         opened.then(None, tab, None, js=f"() => {{ labAddress({{tab: {address}}}); }}", **QUIET)
     only.input(told(lambda run_id, chosen: _map(lab, run_id, chosen)), [picker, only], drawing, **QUIET)
-    find.click(acting(lab, start), picker, state, **QUIET)
+    find.click(acting(lab, start), [picker, chosen], state, **QUIET)
     timer.tick(tick, [picker, tab, seen, *filled.inputs], [*state, *lazy, *filled.outputs], **QUIET)
 
 

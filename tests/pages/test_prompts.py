@@ -187,6 +187,19 @@ def test_topics_that_are_being_found_are_waited_for(topical: Lab) -> None:
     assert word.startswith(prompts.WORKING)
 
 
+def test_topics_asked_for_before_the_page_knows_its_run_are_those_of_the_address(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr(prompts, "find_topics", lambda home, run_id: begun.append(run_id))
+    with lab.app:
+        prompts.build(lab)
+    (start,) = (one.fn for one in lab.app.fns.values() if one.fn is not None and one.name == "start")
+    start(None, RUN)
+    start("picked", RUN)
+    assert begun == [RUN, "picked"]
+
+
 def test_why_no_topics_were_found_is_told(lab: Lab) -> None:
     log = lab.store.run(RUN).folder / "topics.log"
     log.write_text("error: x is no model folder\nhint: name another\n")
