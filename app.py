@@ -1,6 +1,10 @@
 """`make demo`: the lab at http://127.0.0.1:7860, with a run to watch."""
 
-from pages.lab import build, open_demo
+import gc
+
+gc.disable()  # until it serves: loading makes a million objects and no garbage, and looking for it takes a fifth of the start
+
+from pages.lab import build, open_demo  # noqa: E402
 
 demo = build()
 

@@ -1,11 +1,15 @@
 """The lab as one app: its pages put together, and shown."""
 
+import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import gradio as gr
+from gradio.routes import App
 
 from pages import (
     compare,
@@ -50,14 +54,24 @@ def build(home: Path | None = None, *, read_only: bool = False) -> gr.Blocks:
     Read-only where that is asked for, and on a Space (`synpo_lab.home.for_looking_only`).
     """
     lab = Lab(home, read_only=read_only or for_looking_only())
-    with lab.app as app:
-        overview.build(lab)
-    for path, page in OTHERS.items():
-        with app.route(PAGES[path], f"/{path}"):
-            page.build(lab)
+    app = lab.app
+    with _no_web_app_yet():
+        with app:
+            overview.build(lab)
+        for path, page in OTHERS.items():
+            with app.route(PAGES[path], f"/{path}"):
+                page.build(lab)
     app.queue(default_concurrency_limit=8)
     app.lab = lab
     return app
+
+
+@contextmanager
+def _no_web_app_yet() -> Iterator[None]:
+    """Gradio makes a web app at the end of each page, to be thrown away at the end of the next: 13 pages take a second and
+    a half. `queue` makes one of all pages."""
+    with patch.object(App, "create_app", return_value=None):
+        yield
 
 
 def show(
@@ -92,6 +106,8 @@ def show(
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error}", hint=f"choose another, for example `--port {port % 65535 + 1}`"
         ) from None
+    gc.freeze()  # what was loaded stays: no collection needs to look at it
+    gc.enable()
     sys.stdout.write(f"SynPO Lab is at http://{host}:{port}\nCtrl-C closes the pages; runs go on without them.\n")
     sys.stdout.flush()
     once_open()

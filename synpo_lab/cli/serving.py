@@ -1,5 +1,6 @@
 """`synpo-lab serve`: the pages. Like app.py, this command stands beside the layers and knows them all."""
 
+import gc
 import socket
 from importlib import import_module
 from typing import Annotated
@@ -22,6 +23,7 @@ def serve(
 
     folder = open_home(home, writable=not read_only)
     refuse_taken_port(host, port)
+    gc.disable()  # as in app.py
     import_module("pages.lab").serve(folder, host, port, read_only=read_only, open_browser=open_browser)
 
 
