@@ -1,6 +1,7 @@
 """A real worker with a recipe that needs no model: it counts, slowly, and writes a prompt for each count.
 
-Its orders come in the config's title, as JSON: {"pause": seconds per count, "fail": "lab" | "bug", "deaf": true}.
+Its orders come in the config's title, as JSON: {"pause": seconds per count, "fail": "lab" | "bug", "deaf": true}; a config
+with another title is counted as it is.
 Every count made is also a line of `made.txt` in the run's folder, so that work done twice is seen.
 """
 
@@ -19,7 +20,7 @@ from synpo_lab.run import Run, tracked
 
 
 def count(config: RunConfig, run: Run) -> None:
-    orders = json.loads(config.title or "{}")
+    orders = json.loads(config.title) if config.title.startswith("{") else {}
     for iteration in range(1, config.iterations + 1):
         if not run.done(f"iteration={iteration}"):
             _iteration(iteration, config.prompts.per_iteration, orders, run)
