@@ -1,5 +1,6 @@
 """Prompts: what the generator wrote from which keywords, what became of it, and what it is about."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -125,7 +126,8 @@ def build(lab: Lab) -> None:
 
     state = [topics_told, find, timer, seen]
     loaded = lab.app.load(open_page, None, [tabs, tab, chosen, *state], **QUIET)
-    loaded.then(told(draw), [chosen, tab], lazy, **QUIET)
+    drawn = loaded.then(told(draw), [chosen, tab], lazy, **QUIET)
+    drawn.then(None, None, None, js=f"() => labTab({json.dumps(TABS)})", **QUIET)
     picker.input(pick, [picker, tab], [*state, *lazy], **QUIET)
     for name, widget in zip(TABS, (table_tab, topics_tab, map_tab, diversity_tab), strict=True):
         opened = widget.select(told(partial(open_tab, name=name)), [picker, chosen], [tab, *parts[name]], **QUIET)

@@ -214,3 +214,19 @@ def test_topics_are_found_in_the_background_from_the_page(app: App) -> None:
     open_tab(page, "Map")
     expect(page.locator("#prompt-map svg.lab-map")).to_be_visible()
     page.close()
+
+
+def test_the_tab_of_the_address_is_opened_even_if_the_tabs_came_late_and_never_against_the_visitor(app: App) -> None:
+    page = app.open(f"prompts?run={RUN}&tab=map")
+    back_to_the_first = "() => document.querySelectorAll('button[role=tab]')[0].click()"  # as when the tabs come late
+    chosen = page.locator("#prompt-tabs button[role=tab][aria-selected=true]")
+    expect(chosen).to_have_text("Map")
+    page.evaluate(back_to_the_first)
+    expect(chosen).to_have_text("Table")
+    page.evaluate("labTab({map: 'Map'})")
+    expect(chosen).to_have_text("Map")
+    open_tab(page, "Topics")
+    expect(chosen).to_have_text("Topics")
+    page.evaluate("labTab({map: 'Map'})")
+    expect(chosen).to_have_text("Topics")
+    page.close()
